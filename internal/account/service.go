@@ -1,0 +1,186 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Service is the rules about users and sessions over a [Store]. Set the
+// exported fields before the first call; all methods may then be called from
+// many goroutines. A Service must not be copied after its first call.
+type Service struct {
+	Store      Store
+	SessionTTL time.Duration // how long a session lasts from its sign-in; more than 0
+
+	hasher hasher
+}
+
+// Verify returns the user who has this name and this password. An unknown
+// user and a wrong password take the same work and return the same
+// [ErrCredentials]. A password that was hashed with weaker parameters than
+// today's is hashed anew.
+func (s *Service) Verify(ctx context.Context, name, password string) (User, error) {
+	name, err := cleanName(name)
+	if err != nil || len(password) > maxPasswordBytes {
+		return User{}, ErrCredentials
+	}
+	user, stored, err := s.lookUp(ctx, name)
+	if err != nil && !errors.Is(err, ErrNoUser) {
+		return User{}, fmt.Errorf("account: look up a user: %w", err)
+	}
+	known := err == nil
+	right, err := s.hasher.matches(ctx, stored, password)
+	if err != nil {
+		return User{}, fmt.Errorf("account: check a password: %w", err)
+	}
+	if !known || !right {
+		return User{}, ErrCredentials
+	}
+	if stored.weak() {
+		if err := s.setPassword(ctx, user.ID, password); err != nil {
+			return User{}, err
+		}
+	}
+	return user, nil
+}
+
+// lookUp returns the user and the password's hash, and with [ErrNoUser] a
+// hash that costs as much to compare with as a real one.
+func (s *Service) lookUp(ctx context.Context, name string) (User, phc, error) {
+	user, text, err := s.Store.UserByName(ctx, name)
+	if err != nil {
+		return User{}, decoy(), err
+	}
+	stored, err := parsePHC(text)
+	if err != nil {
+		return User{}, phc{}, fmt.Errorf("user %d: %w", user.ID, err)
+	}
+	return user, stored, nil
+}
+
+// Create adds a user. It returns [ErrName], [ErrPassword] or [ErrNameTaken].
+// Spaces around the name are dropped.
+func (s *Service) Create(ctx context.Context, name, password string) (User, error) {
+	name, err := cleanName(name)
+	if err != nil {
+		return User{}, err
+	}
+	if err := checkPassword(password); err != nil {
+		return User{}, err
+	}
+	hash, err := s.hasher.hash(ctx, password)
+	if err != nil {
+		return User{}, fmt.Errorf("account: hash a password: %w", err)
+	}
+	user, err := s.Store.CreateUser(ctx, name, hash)
+	if err != nil {
+		return User{}, fmt.Errorf("account: create a user: %w", err)
+	}
+	return user, nil
+}
+
+// SetPassword gives the named user a new password. It returns [ErrPassword]
+// or [ErrNoUser]. Sessions go on.
+func (s *Service) SetPassword(ctx context.Context, name, password string) error {
+	if err := checkPassword(password); err != nil {
+		return err
+	}
+	user, err := s.byName(ctx, name)
+	if err != nil {
+		return err
+	}
+	return s.setPassword(ctx, user.ID, password)
+}
+
+func (s *Service) setPassword(ctx context.Context, userID int64, password string) error {
+	hash, err := s.hasher.hash(ctx, password)
+	if err != nil {
+		return fmt.Errorf("account: hash a password: %w", err)
+	}
+	if err := s.Store.SetPasswordHash(ctx, userID, hash); err != nil {
+		return fmt.Errorf("account: set the password of user %d: %w", userID, err)
+	}
+	return nil
+}
+
+// byName returns the user of that name or [ErrNoUser], which is also the
+// answer for what can't be a name.
+func (s *Service) byName(ctx context.Context, name string) (User, error) {
+	name, err := cleanName(name)
+	if err != nil {
+		return User{}, ErrNoUser
+	}
+	user, _, err := s.Store.UserByName(ctx, name)
+	if err != nil {
+		return User{}, fmt.Errorf("account: look up a user: %w", err)
+	}
+	return user, nil
+}
+
+// List returns every user, by name.
+func (s *Service) List(ctx context.Context) ([]Listed, error) {
+	users, err := s.Store.ListUsers(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("account: list the users: %w", err)
+	}
+	return users, nil
+}
+
+// Unbind removes the user's ties to WeChat users and returns how many there
+// were. Sessions go on.
+func (s *Service) Unbind(ctx context.Context, userID int64) (ties int, err error) {
+	ties, err = s.Store.Unbind(ctx, userID)
+	if err != nil {
+		return 0, fmt.Errorf("account: unbind user %d: %w", userID, err)
+	}
+	return ties, nil
+}
+
+// UnbindName is [Service.Unbind] for a name. It returns [ErrNoUser].
+func (s *Service) UnbindName(ctx context.Context, name string) (ties int, err error) {
+	user, err := s.byName(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	return s.Unbind(ctx, user.ID)
+}
+
+// Identities returns the user's ties to WeChat users, oldest first.
+func (s *Service) Identities(ctx context.Context, userID int64) ([]Identity, error) {
+	ties, err := s.Store.Identities(ctx, userID)
+	if err != nil {
+		return nil, fmt.Errorf("account: list the ties of user %d: %w", userID, err)
+	}
+	return ties, nil
+}
+
+// SignIn starts a session for a user who has proved to be that user, and
+// returns the token for the browser's cookie. The token is always fresh, so
+// none that was planted in a browser beforehand can become a session.
+func (s *Service) SignIn(ctx context.Context, userID int64) (Token, error) {
+	token := NewToken()
+	if err := s.Store.CreateSession(ctx, token.Hash(), userID, s.SessionTTL); err != nil {
+		return Token{}, fmt.Errorf("account: start a session of user %d: %w", userID, err)
+	}
+	return token, nil
+}
+
+// Session returns the session that the token opens, or [ErrNoSession].
+func (s *Service) Session(ctx context.Context, token Token) (Session, error) {
+	session, err := s.Store.SessionByHash(ctx, token.Hash())
+	if err != nil {
+		return Session{}, fmt.Errorf("account: look up a session: %w", err)
+	}
+	return session, nil
+}
+
+// SignOut ends the token's session on every instance. It is no error when
+// there is none.
+func (s *Service) SignOut(ctx context.Context, token Token) error {
+	if err := s.Store.DeleteSession(ctx, token.Hash()); err != nil {
+		return fmt.Errorf("account: end a session: %w", err)
+	}
+	return nil
+}
