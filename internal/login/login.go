@@ -1,0 +1,177 @@
+// Package login is the domain: one browser's attempt to log in by a QR code that
+// somebody scans with WeChat.
+//
+// While it lives, a login is its scene's row: claiming a scene starts it, and what
+// must outlive the scene (a session, a tie) is written in the statement that ends it.
+// Every change names the scene and the login that is supposed to hold it, so that a
+// late writer can't touch the next holder (fencing).
+package login
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"time"
+)
+
+// What can go wrong with a login, as its callers need to tell it apart.
+var (
+	ErrExhausted = errors.New("login: no free scene")                          // every scene tried is held or resting
+	ErrNoTicket  = errors.New("login: no QR ticket from WeChat")               // the code could not be made
+	ErrNotReady  = errors.New("login: not scanned yet")                        // or still to be bound
+	ErrEnded     = errors.New("login: expired, completed or unknown")          // the key opens nothing (any more)
+	ErrTied      = errors.New("login: WeChat user is tied to another account") // somebody was faster
+)
+
+// State says how far a login has come.
+//
+//	waiting -> authenticated | bind_required -> completed
+//
+// and expired from any of the first three. A state between waiting and the two that
+// follow it, "scanned, to be confirmed on the phone", has room here.
+type State uint8
+
+const (
+	Waiting       State = iota + 1 // the code is shown
+	Authenticated                  // scanned by somebody with an account
+	BindRequired                   // scanned by somebody without one
+	Completed                      // turned into a web session
+	Expired                        // out of time, or left by its browser
+)
+
+var stateNames = [...]string{"none", "waiting", "authenticated", "bind_required", "completed", "expired"}
+
+// String is the state's name as the database writes it.
+func (s State) String() string { return stateNames[s] }
+
+// ParseState is the inverse of String; ok is false for a name that is none.
+func ParseState(name string) (s State, ok bool) {
+	for i, n := range stateNames {
+		if n == name {
+			return State(i), i > 0
+		}
+	}
+	return 0, false
+}
+
+// ID names a login wherever it has to be named: in its row, in a NOTIFY, in a log.
+// It is a digest of the browser's secret, so it fences and it opens nothing.
+type ID [16]byte
+
+// String is the ID in hex.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// Short is enough of the ID to follow one login through the logs.
+func (id ID) Short() string { return hex.EncodeToString(id[:4]) }
+
+// LogValue logs the short form.
+func (id ID) LogValue() slog.Value { return slog.StringValue(id.Short()) }
+
+// ParseID reads what String wrote.
+func ParseID(s string) (id ID, ok bool) {
+	if len(s) != hex.EncodedLen(len(id)) {
+		return ID{}, false
+	}
+	_, err := hex.Decode(id[:], []byte(s))
+	return id, err == nil
+}
+
+// Secret is what the browser holds and nobody else: 256 random bits.
+type Secret [32]byte
+
+// NewSecret makes one.
+func NewSecret() (s Secret) {
+	rand.Read(s[:]) // never fails: crypto/rand
+	return s
+}
+
+// ID of the login that this secret opens.
+func (s Secret) ID() (id ID) {
+	sum := sha256.Sum256(s[:])
+	copy(id[:], sum[:])
+	return id
+}
+
+// LogValue keeps the secret out of logs.
+func (Secret) LogValue() slog.Value { return slog.StringValue("[secret]") }
+
+// Ref is where a login lives: a scene, and the login that must still hold it.
+type Ref struct {
+	Scene int32
+	ID    ID
+}
+
+// Key is what a browser's cookie says: the secret, and the scene to look in.
+type Key struct {
+	Scene  int32
+	Secret Secret
+}
+
+// Ref is the place that the key opens.
+func (k Key) Ref() Ref { return Ref{k.Scene, k.Secret.ID()} }
+
+// Cookie is the key as a cookie value: base64url of the scene and the secret.
+func (k Key) Cookie() string {
+	b := binary.BigEndian.AppendUint32(nil, uint32(k.Scene))
+	return base64.RawURLEncoding.EncodeToString(append(b, k.Secret[:]...))
+}
+
+// ParseKey reads what Cookie wrote; ok is false for anything else.
+func ParseKey(s string) (k Key, ok bool) {
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil || len(b) != 4+len(k.Secret) {
+		return Key{}, false
+	}
+	k.Scene = int32(binary.BigEndian.Uint32(b))
+	copy(k.Secret[:], b[4:])
+	return k, k.Scene > 0
+}
+
+// LogValue keeps the secret out of logs.
+func (k Key) LogValue() slog.Value { return slog.StringValue(k.Secret.ID().Short()) }
+
+// Ticket is WeChat's QR code for a scene: the ticket that its events will carry, and
+// the URL to draw.
+type Ticket struct {
+	Ticket, URL string
+}
+
+// Login is what the row says of a login.
+type Login struct {
+	Ref
+	State State
+	Ticket
+	ExpiresIn time.Duration // how long State may last, by the database's clock
+}
+
+// Watch is a login that somebody streams, and the state they were told last.
+type Watch struct {
+	Ref
+	Seen State
+}
+
+// Scan is one WeChat user scanning one code.
+type Scan struct {
+	Scene  int32
+	Ticket string
+	OpenID string
+}
+
+// Outcome is what came of a scan, for the words sent to the phone.
+type Outcome uint8
+
+const (
+	Stale    Outcome = iota // no login holds this scene with this ticket: an old code
+	LoggedIn                // the browser may complete
+	MustBind                // the browser asks for an account
+	Used                    // somebody else was first
+)
+
+var outcomeNames = [...]string{"stale", "logged_in", "must_bind", "used"}
+
+// String is the outcome's name in logs.
+func (o Outcome) String() string { return outcomeNames[o] }

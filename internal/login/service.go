@@ -1,0 +1,150 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Store keeps scenes. Each method is one statement or one transaction; expiry is
+// decided by the store's clock alone.
+type Store interface {
+	// Claim takes a free scene for the login and holds it for ttl; a scene is free when
+	// its login ended at least rest ago. ErrExhausted when it finds none.
+	Claim(ctx context.Context, id ID, ttl, rest time.Duration) (Login, error)
+	// SetTicket gives a waiting login its code. ErrEnded when it no longer holds the scene.
+	SetTicket(ctx context.Context, ref Ref, t Ticket) error
+	// Abandon frees a scene whose code nobody has seen, at once and without rest.
+	Abandon(ctx context.Context, ref Ref) error
+	// Join counts one more stream and returns the login. ErrEnded when it is expired,
+	// completed, or no longer holds the scene.
+	Join(ctx context.Context, ref Ref) (Login, error)
+	// Leave counts one stream less for each ref, and expires the waiting logins that
+	// no stream is left of.
+	Leave(ctx context.Context, refs []Ref) error
+	// Look returns those whose state is no longer the one seen.
+	Look(ctx context.Context, watched []Watch) ([]Login, error)
+	// Scan records a scan of the login that holds the scene with this ticket now, and
+	// gives its result bindTTL. The ID is the login to notify, also for a repeat by the
+	// same person; it is zero where there is nothing to tell.
+	Scan(ctx context.Context, s Scan, bindTTL time.Duration) (Outcome, ID, error)
+	// Complete turns an authenticated login into a session with this token hash.
+	// ErrNotReady, ErrEnded.
+	Complete(ctx context.Context, ref Ref, session [32]byte, ttl time.Duration) error
+	// Bind ties the WeChat user who scanned to the account and completes the login.
+	// ErrNotReady, ErrEnded, ErrTied.
+	Bind(ctx context.Context, ref Ref, userID int64, session [32]byte, ttl time.Duration) error
+}
+
+// Service tells the story of a login from the claim to the session.
+type Service struct {
+	Store Store
+	// Tickets makes a QR code for a scene that lives for ttl.
+	Tickets func(ctx context.Context, scene int32, ttl time.Duration) (Ticket, error)
+	// Notify tells every instance to look at a login; it returns when that was sent.
+	Notify func(ctx context.Context, id ID) error
+
+	SceneTTL   time.Duration // how long a code can be scanned
+	SceneRest  time.Duration // how long a scene rests between two logins
+	BindTTL    time.Duration // how long a scanned login may take to be completed
+	SessionTTL time.Duration // of the web session that a login becomes
+
+	Logger *slog.Logger
+}
+
+// Begin starts the login that secret opens: it claims a scene and makes its code. On
+// an error nothing is held: ErrExhausted, ErrNoTicket, or the store's.
+func (s *Service) Begin(ctx context.Context, secret Secret) (Login, error) {
+	l, err := s.Store.Claim(ctx, secret.ID(), s.SceneTTL, s.SceneRest)
+	if err != nil {
+		return Login{}, fmt.Errorf("claiming a scene: %w", err)
+	}
+	if l.Ticket, err = s.Tickets(ctx, l.Scene, l.ExpiresIn); err == nil {
+		if err = s.Store.SetTicket(ctx, l.Ref, l.Ticket); err == nil {
+			s.Logger.InfoContext(ctx, "login waiting", "login", l.ID, "scene", l.Scene)
+			return l, nil
+		}
+	} else {
+		err = errors.Join(ErrNoTicket, err)
+	}
+	// The browser may be gone already, and with it ctx; the scene is given back anyway.
+	// Where even that fails, expiry does it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if e := s.Store.Abandon(ctx, l.Ref); e != nil {
+		err = errors.Join(err, e)
+	}
+	return Login{}, fmt.Errorf("making the code of scene %d: %w", l.Scene, err)
+}
+
+// Resume goes on with a login that this browser began, for one more stream of it.
+// ErrEnded when there is nothing to go on with.
+func (s *Service) Resume(ctx context.Context, k Key) (Login, error) {
+	l, err := s.Store.Join(ctx, k.Ref())
+	if err != nil {
+		return Login{}, fmt.Errorf("resuming a login: %w", err)
+	}
+	return l, nil
+}
+
+// Look returns those of the watched logins whose state is no longer the one seen.
+func (s *Service) Look(ctx context.Context, watched []Watch) ([]Login, error) {
+	return s.Store.Look(ctx, watched)
+}
+
+// Gone tells that these streams have been gone for the grace period, one ref a stream.
+func (s *Service) Gone(ctx context.Context, refs []Ref) error {
+	return s.Store.Leave(ctx, refs)
+}
+
+// Scanned records a scan and tells the instance that streams the login. The outcome is
+// for the words sent to the phone; an error means that nothing was recorded, so that
+// WeChat should push again.
+func (s *Service) Scanned(ctx context.Context, scan Scan) (Outcome, error) {
+	o, id, err := s.Store.Scan(ctx, scan, s.BindTTL)
+	if err != nil {
+		return Stale, fmt.Errorf("recording a scan of scene %d: %w", scan.Scene, err)
+	}
+	s.Logger.InfoContext(ctx, "login scanned", "login", id, "scene", scan.Scene, "outcome", o)
+	if id != (ID{}) {
+		s.notify(ctx, id)
+	}
+	return o, nil
+}
+
+// Complete turns this browser's login into a session whose token hashes to session.
+// ErrNotReady before the scan, ErrEnded after the login's end.
+func (s *Service) Complete(ctx context.Context, k Key, session [32]byte) error {
+	return s.finish(ctx, k, func(ref Ref) error {
+		return s.Store.Complete(ctx, ref, session, s.SessionTTL)
+	})
+}
+
+// Bind ties the WeChat user that this browser's login was scanned with to the account,
+// and turns the login into a session. ErrNotReady when there is nothing to bind,
+// ErrEnded after its end, ErrTied when the WeChat user got another account meanwhile.
+func (s *Service) Bind(ctx context.Context, k Key, userID int64, session [32]byte) error {
+	return s.finish(ctx, k, func(ref Ref) error {
+		return s.Store.Bind(ctx, ref, userID, session, s.SessionTTL)
+	})
+}
+
+func (s *Service) finish(ctx context.Context, k Key, write func(Ref) error) error {
+	ref := k.Ref()
+	if err := write(ref); err != nil {
+		return fmt.Errorf("completing a login: %w", err)
+	}
+	s.Logger.InfoContext(ctx, "login completed", "login", ref.ID, "scene", ref.Scene)
+	s.notify(ctx, ref.ID) // the other tabs
+	return nil
+}
+
+// notify is a hint: the row is written, and the sweep of whoever streams the login
+// finds it where the hint is lost. So a failure is logged, not returned.
+func (s *Service) notify(ctx context.Context, id ID) {
+	if err := s.Notify(ctx, id); err != nil {
+		s.Logger.WarnContext(ctx, "login changed but NOTIFY failed; the sweep will find it", "login", id, "err", err)
+	}
+}

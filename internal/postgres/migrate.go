@@ -1,0 +1,140 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"testing/fstest"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	scansql "scanlogin/sql"
+)
+
+// Migrator brings the schema to the version that this binary knows. It needs a direct
+// connection: the lock that keeps instances out of each other's way lives in a session.
+type Migrator struct {
+	db       *sql.DB
+	provider *goose.Provider
+	schema   *schema
+}
+
+// NewMigrator opens the database at url, whose tables are or will be in the schema.
+func NewMigrator(url, schemaName string) (*Migrator, error) {
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("reading the database URL: %w", err)
+	}
+	prepare(cfg, "scanlogin migrate")
+	m := &Migrator{db: stdlib.OpenDB(*cfg), schema: &schema{name: schemaName}}
+	if err := m.init(); err != nil {
+		_ = m.db.Close()
+		return nil, fmt.Errorf("reading the migrations: %w", err)
+	}
+	return m, nil
+}
+
+func (m *Migrator) init() error {
+	files, err := m.schema.files(scansql.Migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	locker, err := lock.NewPostgresSessionLocker()
+	if err != nil {
+		return err
+	}
+	m.provider, err = goose.NewProvider(goose.DialectPostgres, m.db, files,
+		goose.WithSessionLocker(locker), goose.WithTableName(m.schema.name+".goose_db_version"))
+	return err
+}
+
+// files is the folder dir of f with the configured schema in its statements.
+func (s *schema) files(f fs.FS, dir string) (fs.FS, error) {
+	out := fstest.MapFS{} // a file system in memory; nothing of it is about tests
+	names, err := fs.Glob(f, dir+"/*.sql")
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		text, err := fs.ReadFile(f, name)
+		if err != nil {
+			return nil, err
+		}
+		out[name] = &fstest.MapFile{Data: []byte(s.replace(string(text)))}
+	}
+	return fs.Sub(out, dir)
+}
+
+// Close closes the connection.
+func (m *Migrator) Close() error { return m.db.Close() }
+
+// Up applies what is pending; safe while other instances do the same. It returns the
+// names of the migrations that it applied.
+func (m *Migrator) Up(ctx context.Context) ([]string, error) {
+	if err := m.createSchema(ctx); err != nil {
+		return nil, fmt.Errorf("creating the schema %s: %w", m.schema.name, err)
+	}
+	results, err := m.provider.Up(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("applying migrations: %w", err)
+	}
+	var names []string
+	for _, r := range results {
+		names = append(names, r.Source.Path)
+	}
+	return names, nil
+}
+
+// createSchema asks first: a role that may not create schemas is fine where it is there.
+func (m *Migrator) createSchema(ctx context.Context) error {
+	var there bool
+	err := m.db.QueryRowContext(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", m.schema.name).Scan(&there)
+	if err != nil || there {
+		return err
+	}
+	_, err = m.db.ExecContext(ctx, m.schema.replace(scansql.Schema))
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && (e.Code == "42P06" || e.Code == "23505") {
+		return nil // another instance was faster
+	}
+	return err
+}
+
+// Down takes back the newest migration and returns its name, empty when there is none.
+func (m *Migrator) Down(ctx context.Context) (string, error) {
+	r, err := m.provider.Down(ctx)
+	if err != nil {
+		return "", fmt.Errorf("taking back a migration: %w", err)
+	}
+	if r == nil {
+		return "", nil
+	}
+	return r.Source.Path, nil
+}
+
+// Status lists the migrations with their state.
+func (m *Migrator) Status(ctx context.Context) ([]*goose.MigrationStatus, error) {
+	s, err := m.provider.Status(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading the migrations' state: %w", err)
+	}
+	return s, nil
+}
+
+// Migrate is Up for whoever has no more to do.
+func Migrate(ctx context.Context, url, schemaName string) error {
+	m, err := NewMigrator(url, schemaName)
+	if err != nil {
+		return err
+	}
+	_, err = m.Up(ctx)
+	if e := m.Close(); err == nil {
+		err = e
+	}
+	return err
+}

@@ -1,0 +1,120 @@
+// Package postgres keeps logins, accounts and sessions in PostgreSQL, and carries hints
+// between instances by NOTIFY.
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"scanlogin/internal/postgres/pgstore"
+)
+
+// connectTimeout bounds one attempt to connect, where the URL doesn't say.
+const connectTimeout = 5 * time.Second
+
+// maxConns is the pool's size where the URL has no pool_max_conns. More connections
+// than that make one PostgreSQL slower, not faster.
+const maxConns = 16
+
+// DB is a pool of connections whose statements are run in one schema.
+type DB struct {
+	pool   *pgxpool.Pool
+	schema *schema
+	*pgstore.Queries
+}
+
+// Open connects lazily to the database at url (a libpq URL, several hosts allowed);
+// tables are looked for in the schema of that name.
+func Open(ctx context.Context, url, schemaName string) (*DB, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("reading the database URL: %w", err)
+	}
+	if !strings.Contains(url, "pool_max_conns") {
+		cfg.MaxConns = maxConns
+	}
+	prepare(cfg.ConnConfig, "scanlogin")
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("opening the database: %w", err)
+	}
+	s := &schema{name: schemaName}
+	return &DB{pool: pool, schema: s, Queries: pgstore.New(qualified{pool, s})}, nil
+}
+
+// Close waits for the connections in use and closes them all.
+func (db *DB) Close() { db.pool.Close() }
+
+// Ping asks the database for a sign of life.
+func (db *DB) Ping(ctx context.Context) error { return db.pool.Ping(ctx) }
+
+// tx runs f in one transaction, rolled back when f returns an error.
+func (db *DB) tx(ctx context.Context, f func(q *pgstore.Queries) error) error {
+	return pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
+		return f(pgstore.New(qualified{tx, db.schema}))
+	})
+}
+
+// prepare sets what every connection of ours has.
+func prepare(cfg *pgx.ConnConfig, application string) {
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = connectTimeout
+	}
+	if cfg.RuntimeParams["application_name"] == "" {
+		cfg.RuntimeParams["application_name"] = application
+	}
+}
+
+// schemaInFiles is the schema that the SQL files are written with.
+const schemaInFiles = "scanlogin"
+
+// schema puts the configured schema in the place of the one that statements are
+// written with.
+type schema struct {
+	name string
+	done sync.Map // statement as written -> as run; the statements are a fixed set
+}
+
+func (s *schema) qualify(statement string) string {
+	if s.name == schemaInFiles {
+		return statement
+	}
+	if q, ok := s.done.Load(statement); ok {
+		return q.(string)
+	}
+	q := s.replace(statement)
+	s.done.Store(statement, q)
+	return q
+}
+
+// replace works on names and inside regclass literals alike.
+func (s *schema) replace(text string) string {
+	quoted := pgx.Identifier{s.name}.Sanitize()
+	text = strings.ReplaceAll(text, schemaInFiles+".", quoted+".")
+	return strings.ReplaceAll(text, "CREATE SCHEMA "+schemaInFiles, "CREATE SCHEMA "+quoted)
+}
+
+// qualified runs statements in a schema.
+type qualified struct {
+	db     pgstore.DBTX
+	schema *schema
+}
+
+func (q qualified) Exec(ctx context.Context, s string, args ...any) (pgconn.CommandTag, error) {
+	return q.db.Exec(ctx, q.schema.qualify(s), args...)
+}
+
+func (q qualified) Query(ctx context.Context, s string, args ...any) (pgx.Rows, error) {
+	return q.db.Query(ctx, q.schema.qualify(s), args...)
+}
+
+func (q qualified) QueryRow(ctx context.Context, s string, args ...any) pgx.Row {
+	return q.db.QueryRow(ctx, q.schema.qualify(s), args...)
+}

@@ -1,0 +1,109 @@
+-- name: Claim :one
+-- One step of the ring. No row: that scene is held, resting, or being claimed right now.
+-- The inner SELECT around nextval makes it run once; bare, it would run for every row.
+UPDATE scanlogin.scene
+SET login = @login::uuid, state = 'waiting', ticket = '', url = '', openid = NULL, account_id = NULL,
+    watchers = 1, expires_at = now() + @ttl::interval
+WHERE id = (
+    SELECT s.id FROM scanlogin.scene s
+    WHERE s.id = (SELECT nextval('scanlogin.scene_ring')) AND s.expires_at <= now() - @rest::interval
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING id;
+
+-- name: SetTicket :execrows
+UPDATE scanlogin.scene SET ticket = @ticket, url = @url
+WHERE id = @id AND login = @login::uuid AND state = 'waiting' AND expires_at > now();
+
+-- name: Abandon :exec
+-- Nobody has seen this code, so the scene needs no rest.
+UPDATE scanlogin.scene SET state = 'expired', expires_at = 'epoch'
+WHERE id = @id AND login = @login::uuid AND state = 'waiting';
+
+-- name: Join :one
+UPDATE scanlogin.scene SET watchers = watchers + 1
+WHERE id = @id AND login = @login::uuid AND state NOT IN ('completed', 'expired') AND expires_at > now()
+RETURNING state, ticket, url, extract(epoch FROM expires_at - now())::float8 AS expires_in;
+
+-- name: Leave :exec
+-- Rows are locked in the order of their ids: two instances that leave the same logins
+-- wait for each other, instead of for ever.
+WITH gone AS (
+    SELECT u.id, u.login, count(*)::int AS streams
+    FROM (SELECT unnest(@ids::integer[]) AS id, unnest(@logins::uuid[]) AS login) u
+    GROUP BY u.id, u.login
+), held AS (
+    SELECT s.id, gone.streams
+    FROM scanlogin.scene s JOIN gone ON s.id = gone.id AND s.login = gone.login
+    WHERE s.state = 'waiting' AND s.expires_at > now()
+    ORDER BY s.id FOR UPDATE OF s
+)
+UPDATE scanlogin.scene s
+SET watchers = s.watchers - held.streams,
+    state = CASE WHEN s.watchers > held.streams THEN s.state ELSE 'expired' END,
+    expires_at = CASE WHEN s.watchers > held.streams THEN s.expires_at ELSE now() END
+FROM held WHERE s.id = held.id;
+
+-- name: Look :many
+-- Of these, the logins whose state is no longer what their streams were told. A login
+-- that lost its scene has no state.
+SELECT w.id::integer AS id, w.login::uuid AS login,
+    coalesce(s.state, '')::text AS state, coalesce(s.ticket, '')::text AS ticket, coalesce(s.url, '')::text AS url,
+    coalesce(extract(epoch FROM s.expires_at - now()), 0)::float8 AS expires_in
+FROM (SELECT unnest(@ids::integer[]) AS id, unnest(@logins::uuid[]) AS login, unnest(@seen::text[]) AS seen) w
+LEFT JOIN scanlogin.scene s ON s.id = w.id AND s.login = w.login
+WHERE s.id IS NULL OR s.state <> w.seen OR s.expires_at <= now();
+
+-- name: Scan :one
+-- The scan counts for the login that holds this scene with this ticket now, once.
+UPDATE scanlogin.scene s
+SET state = CASE WHEN t.account_id IS NULL THEN 'bind_required' ELSE 'authenticated' END,
+    openid = @openid::text, account_id = t.account_id, expires_at = now() + @bind_ttl::interval
+FROM (
+    SELECT (SELECT i.account_id FROM scanlogin.wechat_identity i
+            WHERE i.appid = @appid AND i.openid = @openid::text) AS account_id
+) t
+WHERE s.id = @id AND s.ticket = @ticket AND s.ticket <> '' AND s.state = 'waiting' AND s.expires_at > now()
+RETURNING s.login, (s.account_id IS NOT NULL)::bool AS known;
+
+-- name: Scanned :one
+-- What an earlier scan of the same code led to.
+SELECT login, (account_id IS NOT NULL)::bool AS known, (openid = @openid::text)::bool AS same
+FROM scanlogin.scene
+WHERE id = @id AND ticket = @ticket AND openid IS NOT NULL
+    AND (state = 'completed' OR state <> 'expired' AND expires_at > now());
+
+-- name: Complete :execrows
+-- The tie is looked at once more: it may have been removed since the scan.
+WITH done AS (
+    UPDATE scanlogin.scene s SET state = 'completed', expires_at = now()
+    FROM scanlogin.wechat_identity i
+    WHERE s.id = @id AND s.login = @login::uuid AND s.state = 'authenticated' AND s.expires_at > now()
+        AND i.appid = @appid AND i.openid = s.openid AND i.account_id = s.account_id
+    RETURNING i.account_id
+)
+INSERT INTO scanlogin.web_session (token_hash, account_id, expires_at)
+SELECT @token_hash, account_id, now() + @session_ttl::interval FROM done;
+
+-- name: Bind :execrows
+-- No row: nothing to bind, or the WeChat user has another account by now; the caller
+-- must roll back then.
+WITH bound AS (
+    UPDATE scanlogin.scene SET state = 'completed', expires_at = now()
+    WHERE id = @id AND login = @login::uuid AND state = 'bind_required' AND expires_at > now()
+    RETURNING openid
+), tie AS (
+    INSERT INTO scanlogin.wechat_identity AS i (appid, openid, account_id)
+    SELECT @appid, openid, @account_id FROM bound
+    ON CONFLICT (appid, openid) DO UPDATE SET account_id = i.account_id WHERE i.account_id = excluded.account_id
+    RETURNING i.account_id
+)
+INSERT INTO scanlogin.web_session (token_hash, account_id, expires_at)
+SELECT @token_hash, account_id, now() + @session_ttl::interval FROM tie;
+
+-- name: ResizePool :exec
+SELECT scanlogin.resize_pool(@size);
+
+-- name: Notify :exec
+-- One NOTIFY for each payload.
+SELECT pg_notify(@channel::text, payload) FROM unnest(@payloads::text[]) AS payload;
