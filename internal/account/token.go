@@ -50,7 +50,7 @@ func (t Token) Cookie() string { return tokenText().EncodeToString(t[:]) }
 func (t Token) Hash() [32]byte { return sha256.Sum256(t[:]) }
 
 // Format implements [fmt.Formatter] and hides the token, whatever the verb.
-func (t Token) Format(f fmt.State, _ rune) { io.WriteString(f, redactedToken) }
+func (t Token) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redactedToken) }
 
 // GoString implements [fmt.GoStringer] and hides the token.
 func (t Token) GoString() string { return redactedToken }
