@@ -1,0 +1,68 @@
+package wechat
+
+import (
+	"errors"
+	"fmt"
+)
+
+// What an *APIError is, to be asked with errors.Is. The codes are those of
+// developers.weixin.qq.com/doc/offiaccount/Getting_Started/Global_Return_Code.html
+var (
+	ErrBusy       = errors.New("WeChat is busy")                             // -1
+	ErrToken      = errors.New("access token refused")                       // 40001, 40014, 42001
+	ErrAppID      = errors.New("wrong appid")                                // 40013
+	ErrSecret     = errors.New("wrong app secret")                           // 40125; 40001 from the token endpoint
+	ErrAddress    = errors.New("address is not on the account's allow-list") // 40164, the message names the address
+	ErrQuota      = errors.New("quota of the day is spent")                  // 45009, until 00:00 Asia/Shanghai
+	ErrRate       = errors.New("quota of the minute is spent")               // 45011
+	ErrPermission = errors.New("account has no permission for this call")    // 48001, not a verified service account
+	ErrBanned     = errors.New("account is banned from this call")           // 48004
+)
+
+// APIError is what WeChat answered instead of a result. The HTTP status is 200
+// for all of them; the number decides.
+type APIError struct {
+	Code     int    // errcode
+	Message  string // errmsg with its rid, which WeChat's support asks for
+	Endpoint string // path of the call, without host and query
+}
+
+func (e *APIError) Error() string {
+	return fmt.Sprintf("%s: errcode %d: %s", e.Endpoint, e.Code, e.Message)
+}
+
+// Is matches the sentinel of the code.
+func (e *APIError) Is(target error) bool {
+	kind := e.kind()
+	return kind != nil && kind == target
+}
+
+func (e *APIError) kind() error {
+	switch e.Code {
+	case -1:
+		return ErrBusy
+	case 40001:
+		// The token endpoint takes no token: there the same code means the secret.
+		if e.Endpoint == endpointToken {
+			return ErrSecret
+		}
+		return ErrToken
+	case 40014, 42001:
+		return ErrToken
+	case 40013:
+		return ErrAppID
+	case 40125:
+		return ErrSecret
+	case 40164:
+		return ErrAddress
+	case 45009:
+		return ErrQuota
+	case 45011:
+		return ErrRate
+	case 48001:
+		return ErrPermission
+	case 48004:
+		return ErrBanned
+	}
+	return nil
+}
