@@ -1,0 +1,53 @@
+package devpg
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestNothingOutlivesASIGKILL(t *testing.T) {
+	t.Parallel()
+	dir := newDir(t)
+	owner := exec.CommandContext(t.Context(), os.Args[0])
+	owner.Env = append(os.Environ(), childDir+"="+dir)
+	stdout, err := owner.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := owner.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	var url string
+	if _, err := fmt.Sscan(line, &pid, &url); err != nil {
+		t.Fatalf("the child says %q: %v", line, err)
+	}
+	server, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(server) }()
+	conn := mustConnect(t, url)
+
+	if err := owner.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = owner.Wait() // "signal: killed"
+	if _, err := conn.WaitForNotification(t.Context()); !conn.IsClosed() {
+		t.Errorf("the connection is still open (%v)", err)
+	}
+	ended, err := unix.Poll([]unix.PollFd{{Fd: int32(server), Events: unix.POLLIN}}, 20_000)
+	if err != nil || ended != 1 {
+		t.Fatalf("the server of the killed process is still there (%v)", err)
+	}
+	mustStart(t, Config{Dir: dir, Fast: true})
+}
