@@ -20,7 +20,8 @@ CREATE TABLE scanlogin.scene (
 
 -- The ring: claims walk the scenes in order, so the one that comes next is the one that
 -- was claimed longest ago. Its MAXVALUE is the size of the pool, for all instances.
-CREATE SEQUENCE scanlogin.scene_ring AS integer MINVALUE 1 MAXVALUE 1 CYCLE;
+-- 0 is no scene: a sequence has two values at least, a pool may have one.
+CREATE SEQUENCE scanlogin.scene_ring AS integer MINVALUE 0 MAXVALUE 1 CYCLE;
 INSERT INTO scanlogin.scene (id) VALUES (1);
 
 -- resize_pool makes the pool 1..size. A scene that is held while the pool shrinks stays
@@ -37,7 +38,7 @@ BEGIN
         -- Last, because it makes claims wait until we commit.
         EXECUTE format('ALTER SEQUENCE scanlogin.scene_ring MAXVALUE %s', size);
     ELSIF size < had THEN
-        EXECUTE format('ALTER SEQUENCE scanlogin.scene_ring MAXVALUE %s RESTART WITH 1', size);
+        EXECUTE format('ALTER SEQUENCE scanlogin.scene_ring MAXVALUE %s RESTART WITH 0', size);
     END IF;
     DELETE FROM scanlogin.scene WHERE id > size AND expires_at <= now();
 END
