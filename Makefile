@@ -1,0 +1,50 @@
+# A fresh Debian with Go, git and make needs nothing more: `make run` and `make test` install the rest.
+
+TOOL := go tool -modfile=internal/tools/go.mod
+SETUP := internal/tools/setup.sh
+FUZZTIME ?= 30s
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint generate fuzz screenshots build setup
+
+help: ## list these targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+run: ## the whole thing on this machine: database, two instances, a WeChat to scan with
+	@$(SETUP) postgresql
+	go run ./cmd/scanlogin dev
+
+test: ## every test, on a real PostgreSQL and in a real browser
+	@$(SETUP) postgresql compiler chromium
+	go test -race -shuffle=on ./...
+
+lint: ## what CI holds the code to
+	@files=$$($(TOOL) gofumpt -l .) && test -z "$$files" || { echo "not formatted, run '$(TOOL) gofumpt -w .':" "$$files" >&2; exit 1; }
+	go vet ./...
+	$(TOOL) golangci-lint run
+	@dead=$$($(TOOL) deadcode -test ./...) && test -z "$$dead" || { echo "dead code:" "$$dead" >&2; exit 1; }
+	@old=$$(go fix -diff ./...) && test -z "$$old" || { echo "older idioms, run 'go fix ./...':" "$$old" >&2; exit 1; }
+	$(TOOL) sqlc diff -f sql/sqlc.yaml
+	go mod tidy -diff
+	cd internal/tools && go mod tidy -diff
+
+generate: ## internal/postgres/pgstore from sql/
+	$(TOOL) sqlc generate -f sql/sqlc.yaml
+
+fuzz: ## every fuzz target for FUZZTIME
+	@set -e; for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "$$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+screenshots: ## docs/screenshots, taken anew
+	@$(SETUP) postgresql chromium
+	SCREENSHOTS=$(CURDIR)/docs/screenshots go test -count=1 -run '^TestScreenshots$$' ./internal/e2e
+
+build: ## bin/scanlogin, one static file
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/scanlogin ./cmd/scanlogin
+
+setup: ## install what run, test and screenshots need
+	@$(SETUP) postgresql compiler chromium

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# setup.sh [postgresql] [compiler] [chromium]: makes sure that this machine has
+# what the targets of the Makefile need. What is missing is installed by apt,
+# where that needs no password; else one line says what to install.
+set -euo pipefail
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# The same places as internal/devpg looks in.
+has_postgresql() {
+	has postgres || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ||
+		compgen -G '/opt/homebrew/opt/postgresql@*/bin/initdb' >/dev/null ||
+		[ -x "${PG_BIN:-/nowhere}/initdb" ]
+}
+
+# The race detector links with the system's C library.
+has_compiler() { has gcc || has cc || has clang; }
+
+has_chromium() {
+	has chromium || has chromium-browser || has google-chrome || has google-chrome-stable ||
+		has headless-shell || has headless_shell || [ -d '/Applications/Google Chrome.app' ]
+}
+
+# The page is in Chinese as well: without a font, screenshots show boxes.
+has_chinese_font() { ! has fc-list || [ -n "$(fc-list :lang=zh)" ]; }
+
+missing=()
+for need in "$@"; do
+	case "$need" in
+	postgresql) has_postgresql || missing+=(postgresql) ;;
+	compiler) has_compiler || missing+=(gcc libc6-dev) ;;
+	chromium)
+		has_chromium || missing+=(chromium fonts-noto-cjk)
+		has_chromium && { has_chinese_font || missing+=(fonts-noto-cjk); }
+		;;
+	*)
+		echo "setup.sh: '$need' is none of postgresql, compiler, chromium" >&2
+		exit 2
+		;;
+	esac
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+root=()
+[ "$(id -u)" = 0 ] || root=(sudo -n)
+if ! has apt-get || ! "${root[@]}" true 2>/dev/null; then
+	echo "please install what is missing, on Debian: sudo apt-get install -y ${missing[*]}" >&2
+	exit 1
+fi
+
+# Debian would start a server of its own with the package; nothing here uses it.
+# A machine that has had PostgreSQL before keeps the choice it made.
+clusters=/etc/postgresql-common/createcluster.conf
+if [[ " ${missing[*]} " == *" postgresql "* && ! -e $clusters ]]; then
+	"${root[@]}" mkdir -p "${clusters%/*}"
+	echo 'create_main_cluster = false' | "${root[@]}" tee "$clusters" >/dev/null
+fi
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+apt() { "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" </dev/null >>"$log" 2>&1; }
+install() { apt -o Dpkg::Options::=--force-confold --no-install-recommends install "${missing[@]}"; }
+
+echo "installing ${missing[*]}" >&2
+# The package lists may be absent or old: they are fetched when that shows.
+if ! install && ! { apt update && install; }; then
+	cat "$log" >&2
+	echo "apt-get could not install it, please do: sudo apt-get install -y ${missing[*]}" >&2
+	exit 1
+fi
