@@ -1,0 +1,162 @@
+package config
+
+import (
+	"math"
+	"net"
+	"net/netip"
+	"regexp"
+	"strings"
+	"time"
+	"unicode"
+)
+
+const (
+	// maxScenes keeps a mistyped pool from filling the database; WeChat
+	// itself knows scene IDs up to 4294967295.
+	maxScenes = 10_000_000
+	// maxSceneTTL is the longest life of a temporary QR code, 2592000 s:
+	// https://developers.weixin.qq.com/doc/offiaccount/Account_Management/Generating_a_Parametric_QR_Code.html
+	maxSceneTTL = 30 * 24 * time.Hour
+	forever     = time.Duration(math.MaxInt64)
+)
+
+// check notes what is wrong with values that could be parsed, and finishes
+// those that need another setting for it.
+func (l *loader) check(c *Config) {
+	for _, s := range l.settings {
+		if s.Required && l.values[s.Name] == "" {
+			l.refuse(s.Name, "is required")
+		}
+	}
+	l.checkDatabase(c)
+	l.checkAddresses(c)
+	l.checkWeChat(c)
+	l.checkTimes(c)
+	l.checkCookieDomain(c)
+	if c.LogFormat != "" && c.LogFormat != "text" && c.LogFormat != "json" {
+		l.refuse("LOG_FORMAT", "is %s, which is neither text nor json", shown(c.LogFormat))
+	}
+}
+
+func (l *loader) checkDatabase(c *Config) {
+	l.checkConnection("DATABASE_URL", c.DatabaseURL)
+	l.checkConnection("DATABASE_LISTEN_URL", c.DatabaseListenURL)
+	if !regexp.MustCompile(`^[a-z_][a-z0-9_]{0,40}$`).MatchString(c.DatabaseSchema) {
+		l.refuse("DATABASE_SCHEMA", "is %s, which is not 1 to 41 of a-z, 0-9 and _, not beginning with a digit", shown(c.DatabaseSchema))
+	}
+}
+
+// checkConnection takes what libpq takes, a URL or keyword=value pairs. The
+// driver reads the rest.
+func (l *loader) checkConnection(name string, url Secret) {
+	text := url.Reveal()
+	if text == "" || l.values[name] == "" {
+		return
+	}
+	isURL := strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://")
+	if !isURL && (strings.Contains(text, "://") || !strings.Contains(text, "=")) {
+		l.refuse(name, "is not a postgres:// URL")
+	}
+}
+
+func (l *loader) checkAddresses(c *Config) {
+	l.checkAddress("ADDR", c.Addr)
+	if c.OpsAddr != "" {
+		l.checkAddress("OPS_ADDR", c.OpsAddr)
+	}
+	if sameSocket(c.Addr, c.OpsAddr) {
+		l.refuse("OPS_ADDR", "is ADDR's address; metrics must not be public")
+	}
+	if l.refused("PUBLIC_URL") {
+		return
+	}
+	if c.PublicURL.Path != "" {
+		l.refuse("PUBLIC_URL", "is %s, %v", shown(c.PublicURL.String()), errPath)
+	}
+}
+
+func (l *loader) checkAddress(name, addr string) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || !validPort(port, 0) || host != "" && !validHost(host) {
+		l.refuse(name, "is %s, which is not host:port or :port", shown(addr))
+	}
+}
+
+// sameSocket says whether two addresses can't be listened on at once.
+// Port 0 is a port of its own each time.
+func sameSocket(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	return hostA == hostB || everyInterface(hostA) || everyInterface(hostB)
+}
+
+func everyInterface(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "" || err == nil && addr.IsUnspecified()
+}
+
+func (l *loader) checkWeChat(c *Config) {
+	l.checkPlain("WECHAT_APP_ID", c.WeChatAppID)
+	l.checkPlain("WECHAT_APP_SECRET", c.WeChatAppSecret.Reveal())
+	l.checkPlain("WECHAT_TOKEN", c.WeChatToken.Reveal())
+	key := c.WeChatEncodingAESKey.Reveal()
+	if key != "" && !regexp.MustCompile(`^[A-Za-z0-9+/]{43}$`).MatchString(key) {
+		l.refuse("WECHAT_ENCODING_AES_KEY", "is not 43 characters of A-Z, a-z, 0-9, + and /")
+	}
+}
+
+// checkPlain refuses what can only have been pasted by mistake. It doesn't
+// show the value, which may be a secret.
+func (l *loader) checkPlain(name, value string) {
+	if strings.ContainsFunc(value, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }) {
+		l.refuse(name, "holds a space, a line break or something else that can't be seen")
+	}
+}
+
+func (l *loader) checkTimes(c *Config) {
+	if c.ScenePool < 1 || c.ScenePool > maxScenes {
+		l.refuse("SCENE_POOL", "is %d, which is not between 1 and %d", c.ScenePool, maxScenes)
+	}
+	l.checkDuration("SCENE_TTL", c.SceneTTL, time.Second, maxSceneTTL)
+	l.checkDuration("SCENE_GRACE", c.SceneGrace, 0, forever)
+	l.checkDuration("BIND_TTL", c.BindTTL, time.Second, forever)
+	l.checkDuration("SESSION_TTL", c.SessionTTL, time.Minute, forever)
+	// Callbacks carry whole seconds.
+	l.checkDuration("WECHAT_CALLBACK_WINDOW", c.WeChatCallbackWindow, time.Second, forever)
+	if l.values["SCENE_REST"] != "" { // else SCENE_TTL's problem is told once
+		l.checkDuration("SCENE_REST", c.SceneRest, 0, forever)
+	}
+}
+
+func (l *loader) checkDuration(name string, d, least, most time.Duration) {
+	if d < least {
+		l.refuse(name, "is %v, which is less than %v", d, least)
+	}
+	if d > most {
+		l.refuse(name, "is %v, which is more than %v", d, most)
+	}
+}
+
+// checkCookieDomain takes what a browser would take as the Domain of a cookie
+// from PUBLIC_URL: RFC 6265, section 5.3, steps 5 and 6.
+func (l *loader) checkCookieDomain(c *Config) {
+	if c.CookieDomain == "" || l.refused("PUBLIC_URL") {
+		return
+	}
+	c.CookieDomain = strings.ToLower(strings.TrimPrefix(c.CookieDomain, "."))
+	host := c.PublicURL.Hostname()
+	if c.CookieDomain == host {
+		return
+	}
+	_, err := netip.ParseAddr(host)
+	parent := err != nil && validHost(c.CookieDomain) && strings.HasSuffix(host, "."+c.CookieDomain)
+	if !parent {
+		l.refuse("COOKIE_DOMAIN", "is %s, which is neither PUBLIC_URL's host %s nor a parent domain of it", shown(c.CookieDomain), host)
+	}
+	if !strings.Contains(c.CookieDomain, ".") {
+		l.refuse("COOKIE_DOMAIN", "is %s, a whole top-level domain, which browsers refuse", shown(c.CookieDomain))
+	}
+}

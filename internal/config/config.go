@@ -1,0 +1,78 @@
+// Package config reads the program's settings from the environment and from
+// flags of the same names, and reports everything that is wrong with them at
+// once.
+//
+// The struct tags of [Config] are the one list of settings: [Load] reads by
+// it, [Usage] prints it, [Settings] hands it to the documentation's tests.
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"time"
+)
+
+// Config is every setting, checked. The zero value of a field that isn't
+// required means that the setting is off.
+//
+// Tags: env is the variable, envDefault what stands where it is empty, shown
+// describes a default that isn't a value, groups says which commands read it
+// (see [Group]; none: all of them).
+type Config struct {
+	DatabaseURL       Secret `env:"DATABASE_URL" groups:"database" required:"true" example:"postgres://scanlogin:PASSWORD@db.example.com:5432/scanlogin" meaning:"PostgreSQL 13 or newer; several hosts and a transaction pooler are fine"`
+	DatabaseListenURL Secret `env:"DATABASE_LISTEN_URL" groups:"database" shown:"DATABASE_URL" example:"postgres://scanlogin:PASSWORD@db.example.com:5432/scanlogin" meaning:"the direct connection for LISTEN, where DATABASE_URL goes through a pooler"`
+	DatabaseSchema    string `env:"DATABASE_SCHEMA" groups:"database" envDefault:"scanlogin" example:"scanlogin" meaning:"the schema that holds every table and function"`
+
+	Addr           string         `env:"ADDR" groups:"web" envDefault:":8080" example:":8080" meaning:"where public HTTP listens"`
+	OpsAddr        string         `env:"OPS_ADDR" groups:"web" envDefault:"127.0.0.1:9090" example:"127.0.0.1:9090" meaning:"where /metrics, /healthz and /readyz listen; set to nothing: off"`
+	PublicURL      *url.URL       `env:"PUBLIC_URL" groups:"web wechat" envDefault:"http://localhost:8080" example:"https://login.example.com" meaning:"the origin that browsers and WeChat see; https turns on Secure and __Host- cookies and HSTS"`
+	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES" groups:"web" example:"10.0.0.0/8,192.0.2.7" meaning:"addresses and CIDRs of proxies whose X-Forwarded-For is believed"`
+
+	WeChatAppID          string        `env:"WECHAT_APP_ID" groups:"wechat" required:"true" example:"wx0123456789abcdef" meaning:"the Official Account's AppID"`
+	WeChatAppSecret      Secret        `env:"WECHAT_APP_SECRET" groups:"wechat" required:"true" example:"(AppSecret from WeChat's console)" meaning:"the Official Account's AppSecret"`
+	WeChatToken          Secret        `env:"WECHAT_TOKEN" groups:"wechat" required:"true" example:"(the Token set in WeChat's console)" meaning:"the callback's token, 3 to 32 letters and digits"`
+	WeChatEncodingAESKey Secret        `env:"WECHAT_ENCODING_AES_KEY" groups:"wechat" example:"(the EncodingAESKey set in WeChat's console)" meaning:"the callback's key, 43 characters; when set, plain callbacks are refused (safe mode)"`
+	WeChatCallbackWindow time.Duration `env:"WECHAT_CALLBACK_WINDOW" groups:"wechat" envDefault:"10m" example:"10m" meaning:"how far a callback's timestamp may be from now"`
+	WeChatAPIURL         *url.URL      `env:"WECHAT_API_URL" groups:"wechat" envDefault:"https://api.weixin.qq.com" example:"https://api.weixin.qq.com" meaning:"base of the WeChat API"`
+
+	ScenePool  int32         `env:"SCENE_POOL" groups:"web" envDefault:"10000" example:"10000" meaning:"scene IDs 1..N to claim from, so the number of QR codes at once"`
+	SceneTTL   time.Duration `env:"SCENE_TTL" groups:"web" envDefault:"3m" example:"3m" meaning:"how long one QR code can be scanned"`
+	SceneGrace time.Duration `env:"SCENE_GRACE" groups:"web" envDefault:"15s" example:"15s" meaning:"how long a scene survives its last stream, for reconnects"`
+	SceneRest  time.Duration `env:"SCENE_REST" groups:"web" shown:"SCENE_TTL" example:"3m" meaning:"how long a released scene rests before it is claimed again"`
+	BindTTL    time.Duration `env:"BIND_TTL" groups:"web" envDefault:"10m" example:"10m" meaning:"how long a scanned login waits to be bound or completed"`
+
+	AllowedOrigins []string      `env:"ALLOWED_ORIGINS" groups:"web" example:"https://app.example.com,https://wiki.example.com" meaning:"other origins that next may point to"`
+	CookieDomain   string        `env:"COOKIE_DOMAIN" groups:"web" example:"example.com" meaning:"shares the session with sibling hosts, for forward-auth; __Secure- cookies instead of __Host- then"`
+	SessionTTL     time.Duration `env:"SESSION_TTL" groups:"web" envDefault:"720h" example:"720h" meaning:"how long a web session lasts"`
+	Signup         bool          `env:"SIGNUP" groups:"web" envDefault:"off" example:"on" meaning:"on: whoever scans for the first time may also create an account"`
+	RateLimits     bool          `env:"RATE_LIMITS" groups:"web" envDefault:"on" example:"on" meaning:"off for tests behind one address"`
+
+	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" example:"info" meaning:"debug, info, warn or error"`
+	LogFormat string     `env:"LOG_FORMAT" shown:"text on a terminal, else json" example:"json" meaning:"text or json"`
+}
+
+// Secure says that browsers come by https, so cookies get Secure.
+func (c Config) Secure() bool { return c.PublicURL.Scheme == "https" }
+
+// Origin is PUBLIC_URL as browsers write it in an Origin header: lower case,
+// without the scheme's own port and without a slash at the end.
+func (c Config) Origin() string { return c.PublicURL.Scheme + "://" + c.PublicURL.Host }
+
+// Site is PUBLIC_URL's host, for people to read, with a port where it isn't
+// the scheme's own.
+func (c Config) Site() string { return c.PublicURL.Host }
+
+// Group is a set of settings that a command reads. A command that doesn't
+// read a setting neither demands it, nor takes its flag, nor minds what the
+// environment says about it.
+type Group uint8
+
+// The groups, to be combined with |. The log's settings are in all of them.
+const (
+	Database Group = 1 << iota // DATABASE_*
+	WeChat                     // WECHAT_* and PUBLIC_URL
+	Web                        // the rest
+
+	All = Database | WeChat | Web
+)
