@@ -294,12 +294,16 @@ func (c *Client) hide(err error, token string) error {
 	return err
 }
 
-// hideText is for what others wrote: an error of a transport, an errmsg.
+// hideText is for what others wrote, an errmsg or the error of a transport:
+// either may repeat what was sent.
 func (c *Client) hideText(text, token string) string {
-	for _, secret := range []string{c.AppSecret, token} {
-		if secret != "" {
-			text = strings.NewReplacer(secret, "[hidden]", url.QueryEscape(secret), "[hidden]").Replace(text)
-		}
+	const hidden = "[hidden]"
+	if token != "" {
+		escaped := url.QueryEscape(token)
+		text = strings.NewReplacer("access_token="+escaped, hidden, escaped, hidden, token, hidden).Replace(text)
+	}
+	if c.AppSecret != "" {
+		text = strings.ReplaceAll(text, c.AppSecret, hidden)
 	}
 	return text
 }
