@@ -148,7 +148,7 @@ func TestWrongCredentialsAreAllAlike(t *testing.T) {
 		"unknown, long word": {"mallory", strings.Repeat("x", 1025)},
 	} {
 		u, err := service.Verify(t.Context(), given.name, given.password)
-		if err != ErrCredentials || u != (User{}) { // the very value: no wrapping that would tell them apart
+		if !errors.Is(err, ErrCredentials) || err.Error() != ErrCredentials.Error() || u != (User{}) {
 			t.Errorf("%s: Verify = %+v, %v, want %v", name, u, err, ErrCredentials)
 		}
 	}
@@ -161,7 +161,7 @@ func TestVerifyHashesAnewWhatWasWeak(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := service.Verify(t.Context(), "alice", "wrong password"); err != ErrCredentials {
+	if _, err := service.Verify(t.Context(), "alice", "wrong password"); !errors.Is(err, ErrCredentials) {
 		t.Fatalf("wrong password: %v, want %v", err, ErrCredentials)
 	}
 	if store.users[alice.ID].hash != weak {

@@ -2,6 +2,7 @@ package account
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -59,7 +60,7 @@ func TestTokenCannotBePrinted(t *testing.T) {
 	}
 	for name, leak := range map[string]string{
 		"its text":    token.Cookie(),
-		"hex":         fmt.Sprintf("%x", token[:]),
+		"hex":         hex.EncodeToString(token[:]),
 		"upper hex":   fmt.Sprintf("%X", token[:]),
 		"its numbers": strings.Trim(fmt.Sprintf("%d", token[:]), "[]"),
 	} {

@@ -24,7 +24,7 @@ import (
 // stand before, between and after the other arguments; "--" ends them.
 //
 // Errors: [flag.ErrHelp] where -h or --help is among the flags, a
-// [*UsageError] for flags that can't be understood, else all the [*Problem]s
+// [*UsageError] for flags that can't be understood, else all the [*SettingError]s
 // of all settings, joined, one a line.
 func Load(groups Group, lookup func(string) (string, bool), flags *flag.FlagSet, args []string) (Config, []string, error) {
 	l := loader{settings: settingsOf(groups), values: map[string]string{}, reasons: map[string]string{}}
@@ -171,7 +171,7 @@ func (l *loader) problems() error {
 	var all []error
 	for _, s := range l.settings {
 		if reason, ok := l.reasons[s.Name]; ok {
-			all = append(all, &Problem{Setting: s, Reason: reason})
+			all = append(all, &SettingError{Setting: s, Reason: reason})
 		}
 	}
 	return errors.Join(all...)

@@ -181,7 +181,7 @@ func TestBadValues(t *testing.T) {
 	} {
 		for value, want := range values {
 			_, err := loadWith(name, value)
-			problem, ok := errors.AsType[*Problem](err)
+			problem, ok := errors.AsType[*SettingError](err)
 			if !ok || problem.Setting.Name != name || !strings.Contains(problem.Reason, want) {
 				t.Errorf("%s=%q: %v, want %q", name, value, err, want)
 				continue
