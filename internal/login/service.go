@@ -24,6 +24,8 @@ type Store interface {
 	// Leave counts one stream less for each ref, and expires the waiting logins that
 	// no stream is left of.
 	Leave(ctx context.Context, refs []Ref) error
+	// Current returns the login as it is now, Expired when it no longer holds the scene.
+	Current(ctx context.Context, ref Ref) (Login, error)
 	// Look returns those whose state is no longer the one seen.
 	Look(ctx context.Context, watched []Watch) ([]Login, error)
 	// Scan records a scan of the login that holds the scene with this ticket now, and
@@ -147,4 +149,19 @@ func (s *Service) notify(ctx context.Context, id ID) {
 	if err := s.Notify(ctx, id); err != nil {
 		s.Logger.WarnContext(ctx, "login changed but NOTIFY failed; the sweep will find it", "login", id, "err", err)
 	}
+}
+
+// AwaitsBind returns nil where this browser's login was scanned by somebody without an
+// account; ErrNotReady when there is nothing to bind, ErrEnded after the login's end.
+func (s *Service) AwaitsBind(ctx context.Context, k Key) error {
+	l, err := s.Store.Current(ctx, k.Ref())
+	switch {
+	case err != nil:
+		return fmt.Errorf("reading a login: %w", err)
+	case l.State == BindRequired:
+		return nil
+	case l.State == Completed, l.State == Expired:
+		return ErrEnded
+	}
+	return ErrNotReady
 }

@@ -76,6 +76,18 @@ func (s Logins) Leave(ctx context.Context, refs []login.Ref) error {
 	return s.DB.Queries.Leave(ctx, scenes, ids)
 }
 
+// Current reads one login: it differs from one of which nothing was seen.
+func (s Logins) Current(ctx context.Context, ref login.Ref) (login.Login, error) {
+	ls, err := s.Look(ctx, []login.Watch{{Ref: ref}})
+	if err != nil {
+		return login.Login{}, err
+	}
+	if len(ls) != 1 {
+		return login.Login{}, fmt.Errorf("looking at one login gave %d", len(ls))
+	}
+	return ls[0], nil
+}
+
 // Look finds what has changed of the watched logins, in one query.
 func (s Logins) Look(ctx context.Context, watched []login.Watch) ([]login.Login, error) {
 	p := pgstore.LookParams{
@@ -183,17 +195,14 @@ func (s Logins) Bind(ctx context.Context, ref login.Ref, userID int64, session [
 
 // whyNot finds the reason for a transition that changed nothing.
 func (s Logins) whyNot(ctx context.Context, ref login.Ref, alive func(login.State) error) error {
-	ls, err := s.Look(ctx, []login.Watch{{Ref: ref}})
+	l, err := s.Current(ctx, ref)
 	if err != nil {
 		return err
 	}
-	if len(ls) != 1 {
-		return fmt.Errorf("looking at one login gave %d", len(ls))
+	if l.State == login.Completed || l.State == login.Expired {
+		return login.ErrEnded
 	}
-	if st := ls[0].State; st != login.Completed && st != login.Expired {
-		return alive(st)
-	}
-	return login.ErrEnded
+	return alive(l.State)
 }
 
 // ResizePool makes the pool of scenes 1..size, for every instance.

@@ -138,3 +138,37 @@ func Migrate(ctx context.Context, url, schemaName string) error {
 	}
 	return err
 }
+
+// Current returns nil where the database answers and has every migration of this
+// binary, be it more: an older instance goes on beside a newer one.
+func (db *DB) Current(ctx context.Context) error {
+	newest, err := newestMigration()
+	if err != nil {
+		return err
+	}
+	var have int64
+	// goose's own table: it is made at run time, so sqlc can't know it.
+	err = db.pool.QueryRow(ctx, db.schema.qualify("SELECT max(version_id) FROM scanlogin.goose_db_version")).Scan(&have)
+	if err != nil {
+		return fmt.Errorf("asking the database for its schema's version: %w", err)
+	}
+	if have < newest {
+		return fmt.Errorf("the schema is at version %d, this binary needs %d: run scanlogin migrate up", have, newest)
+	}
+	return nil
+}
+
+func newestMigration() (newest int64, err error) {
+	names, err := fs.Glob(scansql.Migrations, "migrations/*.sql")
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range names {
+		version, err := goose.NumericComponent(name)
+		if err != nil {
+			return 0, err
+		}
+		newest = max(newest, version)
+	}
+	return newest, nil
+}

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"scanlogin/internal/account"
+	"scanlogin/internal/config"
+	"scanlogin/internal/login"
+	"scanlogin/internal/postgres"
+	"scanlogin/internal/stream"
+	"scanlogin/internal/web"
+	"scanlogin/internal/wechat"
+)
+
+// After SIGTERM, what is under way gets this long; the contract promises 10 s in all.
+const shutdownDeadline = 8 * time.Second
+
+// beat is how often a stream is heard of and checked for having gone away. A shorter
+// grace needs a shorter beat, or it would be over before anybody noticed.
+const beat = 12 * time.Second
+
+// instance is one scanlogin: everything is wired here.
+type instance struct {
+	cfg      config.Config
+	logger   *slog.Logger
+	db       *postgres.DB
+	hub      *stream.Hub
+	notifier *postgres.Notifier
+	listener *postgres.Listener
+	public   *server
+	ops      *server // nil: off
+}
+
+// newInstance wires an instance that listens already, but answers nobody yet.
+func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_ *instance, err error) {
+	i := &instance{cfg: cfg, logger: logger}
+	defer func() {
+		if err != nil {
+			i.close()
+		}
+	}()
+	if i.db, err = postgres.Open(ctx, cfg.DatabaseURL.Reveal(), cfg.DatabaseSchema); err != nil {
+		return nil, err
+	}
+	if err = i.db.ResizePool(ctx, cfg.ScenePool); err != nil {
+		return nil, err
+	}
+	channel := postgres.Channel(cfg.DatabaseSchema)
+	i.notifier = postgres.NewNotifier(i.db, channel)
+	logins := &login.Service{
+		Store:      postgres.Logins{DB: i.db, AppID: cfg.WeChatAppID},
+		Tickets:    tickets(cfg),
+		Notify:     i.notify,
+		SceneTTL:   cfg.SceneTTL,
+		SceneRest:  cfg.SceneRest,
+		BindTTL:    cfg.BindTTL,
+		SessionTTL: cfg.SessionTTL,
+		Logger:     logger,
+	}
+	i.hub = stream.NewHub(stream.Config{
+		Beat:   max(time.Second, min(beat, cfg.SceneGrace.Truncate(time.Second))),
+		Grace:  cfg.SceneGrace,
+		Look:   logins.Look,
+		Gone:   logins.Gone,
+		Logger: logger,
+	})
+	i.listener = &postgres.Listener{
+		URL:     cfg.DatabaseListenURL.Reveal(),
+		Channel: channel,
+		Up:      i.hub.WakeAll,
+		Changed: i.hub.Wake,
+		Logger:  logger,
+	}
+	return i, i.listen(ctx, logins)
+}
+
+// listen binds the addresses, so that a busy one is known before anything runs.
+func (i *instance) listen(ctx context.Context, logins *login.Service) error {
+	callback, err := newCallback(i.cfg)
+	if err != nil {
+		return err
+	}
+	site := &web.Server{
+		Config: web.Config{
+			PublicURL:      i.cfg.PublicURL,
+			TrustedProxies: i.cfg.TrustedProxies,
+			AllowedOrigins: i.cfg.AllowedOrigins,
+			CookieDomain:   i.cfg.CookieDomain,
+		},
+		Logins:   logins,
+		Accounts: &account.Service{Store: postgres.Accounts{DB: i.db}, SessionTTL: i.cfg.SessionTTL},
+		Hub:      i.hub,
+		Callback: callback,
+		Logger:   i.logger,
+	}
+	handler, err := site.Handler()
+	if err != nil {
+		return err
+	}
+	if i.public, err = newServer(ctx, i.cfg.Addr, "ADDR", handler, i.logger); err != nil {
+		return err
+	}
+	if i.cfg.OpsAddr == "" {
+		return nil
+	}
+	metrics := prometheus.NewRegistry()
+	registerMetrics(metrics, i.hub)
+	i.ops, err = newServer(ctx, i.cfg.OpsAddr, "OPS_ADDR", web.OpsHandler(i.ready, metrics, i.logger), i.logger)
+	return err
+}
+
+func newCallback(cfg config.Config) (*wechat.Callback, error) {
+	c := &wechat.Callback{Token: cfg.WeChatToken.Reveal(), AppID: cfg.WeChatAppID, Window: cfg.WeChatCallbackWindow}
+	if key := cfg.WeChatEncodingAESKey.Reveal(); key != "" {
+		var err error
+		if c.Cipher, err = wechat.NewCipher(key, cfg.WeChatAppID); err != nil {
+			return nil, fmt.Errorf("WECHAT_ENCODING_AES_KEY: %w", err)
+		}
+	}
+	return c, nil
+}
+
+// tickets makes QR codes by the WeChat API.
+func tickets(cfg config.Config) func(context.Context, int32, time.Duration) (login.Ticket, error) {
+	client := &wechat.Client{AppID: cfg.WeChatAppID, AppSecret: cfg.WeChatAppSecret.Reveal(), BaseURL: cfg.WeChatAPIURL.String()}
+	client.Token = wechat.NewMemoryTokens(client.StableToken)
+	return func(ctx context.Context, scene int32, ttl time.Duration) (login.Ticket, error) {
+		t, err := client.CreateQRCode(ctx, scene, ttl)
+		return login.Ticket{Ticket: t.Ticket, URL: t.URL}, err
+	}
+}
+
+// notify wakes the streams of this very instance, and tells the others.
+func (i *instance) notify(ctx context.Context, id login.ID) error {
+	i.hub.Wake(id)
+	return i.notifier.Notify(ctx, id)
+}
+
+// ready tells what keeps this instance from being sent browsers.
+func (i *instance) ready(ctx context.Context) error {
+	switch {
+	case i.hub.Draining():
+		return errors.New("shutting down")
+	case !i.listener.Listening():
+		return errors.New("LISTEN is down")
+	}
+	return i.db.Current(ctx)
+}
+
+// run answers until ctx ends, then lets go of everything in good order. It returns nil
+// after that, and an error when the instance broke by itself.
+func (i *instance) run(ctx context.Context) error {
+	defer i.close()
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer stop()
+	work.Go(func() { i.notifier.Run(background) })
+	work.Go(func() { i.listener.Run(background) })
+	work.Go(func() { _ = i.hub.Run(background) })
+	i.logger.InfoContext(ctx, "scanlogin is up", "version", version(), "addr", i.public.addr(), "public_url", i.cfg.Origin())
+
+	failed := make(chan error, 2)
+	i.public.start(failed)
+	i.ops.start(failed)
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	i.logger.InfoContext(ctx, "shutting down", "streams", i.hub.Len())
+	return i.drain(context.WithoutCancel(ctx))
+}
+
+// drain sends the browsers elsewhere first, then lets requests finish: callbacks above
+// all, which WeChat would have to repeat.
+func (i *instance) drain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, shutdownDeadline)
+	defer cancel()
+	i.hub.Drain(ctx)
+	err := i.public.stop(ctx)
+	return errors.Join(err, i.ops.stop(ctx))
+}
+
+func (i *instance) close() {
+	i.public.close()
+	i.ops.close()
+	if i.db != nil {
+		i.db.Close()
+	}
+}
+
+// server is an http.Server on an address that is bound already. A nil one is off.
+type server struct {
+	http.Server
+	listener net.Listener
+}
+
+func newServer(ctx context.Context, addr, setting string, h http.Handler, logger *slog.Logger) (*server, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s: another program listens on %s already; stop it or choose another address", setting, addr)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", setting, err)
+	}
+	return &server{http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      30 * time.Second, // of answers; a stream has left its server by then
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}, l}, nil
+}
+
+func (s *server) addr() string { return s.listener.Addr().String() }
+
+func (s *server) start(failed chan<- error) {
+	if s == nil {
+		return
+	}
+	go func() {
+		if err := s.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+			failed <- fmt.Errorf("serving %s: %w", s.addr(), err)
+		}
+	}()
+}
+
+func (s *server) stop(ctx context.Context) error {
+	if s == nil {
+		return nil
+	}
+	return s.Shutdown(ctx)
+}
+
+func (s *server) close() {
+	if s == nil {
+		return
+	}
+	_ = s.listener.Close()
+	_ = s.Close()
+}

@@ -1,0 +1,97 @@
+package web
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"scanlogin/internal/login"
+	"scanlogin/internal/stream"
+)
+
+// retryIn is after how many seconds a browser tries again for a code that could not be
+// had.
+const retryIn = 5 * time.Second
+
+// events streams this browser's login: the one that it began, else a new one. Trouble is
+// told in the stream, because any status but 200 makes an EventSource stop for good.
+func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
+	if s.isForeign(r) {
+		return errForeign
+	}
+	if r.Header.Get("Last-Event-ID") != "" {
+		w.WriteHeader(http.StatusNoContent) // its login has ended: the browser stops for good
+		return nil
+	}
+	if s.Hub.Draining() {
+		return stream.WriteOnce(w, r, stream.Reconnect())
+	}
+	if key, ok := s.loginKey(r); ok {
+		if err := s.resume(w, r, key); !errors.Is(err, login.ErrEnded) {
+			return s.tell(w, r, err)
+		}
+	}
+	return s.tell(w, r, s.begin(w, r))
+}
+
+// resume goes on with a login. It subscribes before it reads, so that what happens in
+// between isn't missed.
+func (s *Server) resume(w http.ResponseWriter, r *http.Request, key login.Key) error {
+	sub := s.Hub.Subscribe(key.Secret.ID())
+	defer sub.Cancel()
+	l, err := s.Logins.Resume(r.Context(), key)
+	if err != nil {
+		return err
+	}
+	return s.serve(w, r, sub, l)
+}
+
+func (s *Server) begin(w http.ResponseWriter, r *http.Request) error {
+	secret := login.NewSecret()
+	sub := s.Hub.Subscribe(secret.ID())
+	defer sub.Cancel()
+	l, err := s.Logins.Begin(r.Context(), secret)
+	if err != nil {
+		return err
+	}
+	s.setLoginKey(w, login.Key{Scene: l.Scene, Secret: secret})
+	return s.serve(w, r, sub, l)
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, sub *stream.Subscription, l login.Login) error {
+	first, err := s.firstEvent(l)
+	if err != nil {
+		return err
+	}
+	return sub.Serve(w, r, l, first)
+}
+
+// firstEvent states where the login stands now.
+func (s *Server) firstEvent(l login.Login) ([]byte, error) {
+	if l.State != login.Waiting {
+		return s.Hub.Event(l.State), nil
+	}
+	png, err := drawQR(l.URL)
+	if err != nil {
+		return nil, fmt.Errorf("drawing the code of scene %d: %w", l.Scene, err)
+	}
+	return stream.QR(l, "data:image/png;base64,"+base64.StdEncoding.EncodeToString(png)), nil
+}
+
+// tell says in the stream why there is none.
+func (s *Server) tell(w http.ResponseWriter, r *http.Request, err error) error {
+	if err == nil || r.Context().Err() != nil {
+		return nil // the browser is served, or gone
+	}
+	event := stream.Reconnect()
+	switch {
+	case errors.Is(err, login.ErrExhausted):
+		event = stream.Unavailable("pool_exhausted", retryIn)
+	case errors.Is(err, login.ErrNoTicket):
+		event = stream.Unavailable("wechat_unavailable", retryIn)
+	}
+	s.Logger.WarnContext(r.Context(), "no login for a browser", "err", err)
+	return stream.WriteOnce(w, r, event)
+}

@@ -1,0 +1,64 @@
+package web
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+)
+
+// input is what forms and JSON bodies may bring. Anything else in them is ignored, an
+// openid above all.
+type input struct {
+	Username string `json:"username"`
+	Password string `json:"password"`
+	Next     string `json:"next"`
+}
+
+// readInput reads a form or a JSON object; an empty body is an empty input.
+func readInput(r *http.Request) (in input, err error) {
+	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	switch mediaType {
+	case "application/json":
+		err = json.NewDecoder(r.Body).Decode(&in)
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+	case "application/x-www-form-urlencoded":
+		err = r.ParseForm()
+		in = input{r.PostForm.Get("username"), r.PostForm.Get("password"), r.PostForm.Get("next")}
+	default:
+		var n int
+		if n, err = r.Body.Read(make([]byte, 1)); n > 0 {
+			return input{}, errMediaType
+		}
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return input{}, errBody(err)
+	}
+	return in, nil
+}
+
+// errBody says what was wrong with a body that could not be read.
+func errBody(err error) error {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return errTooLarge
+	}
+	return fmt.Errorf("%w: %w", errMalformed, err)
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	_, err = w.Write(append(b, '\n'))
+	return err
+}

@@ -1,0 +1,129 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+
+	"scanlogin/internal/account"
+	"scanlogin/internal/login"
+)
+
+// home leads to where this browser belongs.
+func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
+	_, err := s.session(r)
+	switch {
+	case err == nil:
+		http.Redirect(w, r, homePath, http.StatusSeeOther)
+	case errors.Is(err, account.ErrNoSession):
+		http.Redirect(w, r, "/login", http.StatusSeeOther)
+	default:
+		return err
+	}
+	return nil
+}
+
+// loginPage is the page with the code and the password form. It costs no scene: its
+// script asks for one.
+func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) error {
+	next := r.URL.Query().Get("next")
+	if !s.allowedNext(next) {
+		next = ""
+	}
+	return render(s, w, r, http.StatusOK, "login.html", loginPage{Next: next})
+}
+
+// passwordLogin is the way in without WeChat.
+func (s *Server) passwordLogin(w http.ResponseWriter, r *http.Request) error {
+	in, err := readInput(r)
+	if err != nil {
+		return err
+	}
+	user, err := s.Accounts.Verify(r.Context(), in.Username, in.Password)
+	if errors.Is(err, account.ErrCredentials) && !wantsJSON(r) {
+		page := loginPage{Username: in.Username, Error: textsFor(r).Error(codeOf(err))}
+		if s.allowedNext(in.Next) {
+			page.Next = in.Next
+		}
+		return render(s, w, r, http.StatusUnauthorized, "login.html", page)
+	}
+	if err != nil {
+		return err
+	}
+	token, err := s.Accounts.SignIn(r.Context(), user.ID)
+	if err != nil {
+		return err
+	}
+	s.setSession(w, token)
+	http.Redirect(w, r, s.next(in.Next), http.StatusSeeOther)
+	return nil
+}
+
+// complete turns this browser's login into its session, once.
+func (s *Server) complete(w http.ResponseWriter, r *http.Request) error {
+	in, err := readInput(r)
+	if err != nil {
+		return err
+	}
+	token := account.NewToken()
+	err = s.completeLogin(r, token)
+	switch {
+	case err == nil:
+		s.setSession(w, token)
+		s.dropLoginKey(w)
+	case errors.Is(err, login.ErrEnded):
+		// Another tab of this browser may have been faster.
+		if _, e := s.session(r); e != nil {
+			return errors.Join(err, notMissing(e))
+		}
+	default:
+		return err
+	}
+	return writeJSON(w, http.StatusOK, map[string]any{"redirect": s.next(in.Next)})
+}
+
+func (s *Server) completeLogin(r *http.Request, token account.Token) error {
+	key, ok := s.loginKey(r)
+	if ok {
+		return s.Logins.Complete(r.Context(), key, token.Hash())
+	}
+	if _, signedIn := s.sessionToken(r); signedIn {
+		return login.ErrEnded // another tab has taken the key away
+	}
+	return login.ErrNotReady
+}
+
+// notMissing is err unless it only says that there is no session.
+func notMissing(err error) error {
+	if errors.Is(err, account.ErrNoSession) {
+		return nil
+	}
+	return err
+}
+
+// bind ties the WeChat user who scanned this browser's code to an account. Whose openid
+// that is, the row knows; the request is not asked.
+func (s *Server) bind(w http.ResponseWriter, r *http.Request) error {
+	in, err := readInput(r)
+	if err != nil {
+		return err
+	}
+	key, ok := s.loginKey(r)
+	if !ok {
+		return login.ErrNotReady
+	}
+	// Before the password: whoever has scanned nothing can't try passwords here.
+	if err := s.Logins.AwaitsBind(r.Context(), key); err != nil {
+		return err
+	}
+	user, err := s.Accounts.Verify(r.Context(), in.Username, in.Password)
+	if err != nil {
+		return err
+	}
+	token := account.NewToken()
+	if err := s.Logins.Bind(r.Context(), key, user.ID, token.Hash()); err != nil {
+		return err
+	}
+	s.setSession(w, token)
+	s.dropLoginKey(w)
+	return writeJSON(w, http.StatusOK, map[string]any{"status": true, "redirect": s.next(in.Next)})
+}

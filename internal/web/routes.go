@@ -1,0 +1,113 @@
+package web
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"scanlogin/static"
+)
+
+// Handler routes every request, in the order in which a login meets the routes.
+func (s *Server) Handler() (http.Handler, error) {
+	if err := s.prepare(); err != nil {
+		return nil, err
+	}
+	e := echo.New()
+	e.HTTPErrorHandler = s.answerError
+	e.IPExtractor = s.ipExtractor()
+	e.Use(s.logRequests, s.guard)
+
+	get(e, "/", s.home)
+	get(e, "/static/*", s.assets.serve)
+	get(e, "/login", s.loginPage)
+	e.GET("/login/events", plain(s.events))
+
+	e.GET("/wechat/callback", plain(s.verifyCallback))
+	e.POST("/wechat/callback", plain(s.callback))
+
+	e.POST("/login/complete", plain(s.complete))
+	e.POST("/user/bind", plain(s.bind))
+	e.POST("/login", plain(s.passwordLogin))
+
+	get(e, "/user", s.user)
+	e.POST("/user/unbind", plain(s.unbind))
+	e.POST("/logout", plain(s.logout))
+	e.GET("/auth/verify", plain(s.verify))
+	return e, nil
+}
+
+func (s *Server) prepare() (err error) {
+	if s.assets, err = hashAssets(static.Files); err != nil {
+		return fmt.Errorf("reading the static files: %w", err)
+	}
+	if s.pages, err = parsePages(static.Files, s.assets); err != nil {
+		return fmt.Errorf("reading the templates: %w", err)
+	}
+	s.foreign = http.NewCrossOriginProtection()
+	if err := s.foreign.AddTrustedOrigin(s.origin()); err != nil {
+		return fmt.Errorf("trusting our own origin: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) origin() string { return s.PublicURL.Scheme + "://" + s.PublicURL.Host }
+
+// handler is how every handler here looks: net/http, and an error for the table in errors.go.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+// plain is the one place where a handler meets echo.
+func plain(h handler) echo.HandlerFunc {
+	return func(c echo.Context) error { return h(c.Response(), c.Request()) }
+}
+
+// get also answers HEAD, as people's monitors ask.
+func get(e *echo.Echo, path string, h handler) {
+	e.Match([]string{http.MethodGet, http.MethodHead}, path, plain(h))
+}
+
+// ipExtractor believes the X-Forwarded-For of the configured proxies alone: by itself
+// echo believes anybody's.
+func (s *Server) ipExtractor() echo.IPExtractor {
+	if len(s.TrustedProxies) == 0 {
+		return echo.ExtractIPDirect()
+	}
+	trust := []echo.TrustOption{echo.TrustLoopback(false), echo.TrustLinkLocal(false), echo.TrustPrivateNet(false)}
+	for _, p := range s.TrustedProxies {
+		trust = append(trust, echo.TrustIPRange(&net.IPNet{
+			IP:   p.Addr().AsSlice(),
+			Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen()),
+		}))
+	}
+	return echo.ExtractIPFromXFFHeader(trust...)
+}
+
+// logRequests writes one line a request: its path, never its query.
+func (s *Server) logRequests(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		start := time.Now()
+		if err := next(c); err != nil {
+			c.Error(err)
+		}
+		r := c.Request()
+		s.Logger.InfoContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path,
+			"status", c.Response().Status, "took", time.Since(start), "ip", c.RealIP())
+		return nil
+	}
+}
+
+// guard sets what every answer has and refuses what a page of another origin sends.
+func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		s.setHeaders(c.Response().Header())
+		r := c.Request()
+		if err := s.foreign.Check(r); err != nil {
+			return errForeign
+		}
+		r.Body = http.MaxBytesReader(c.Response(), r.Body, maxBody)
+		return next(c)
+	}
+}

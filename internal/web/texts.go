@@ -1,0 +1,364 @@
+package web
+
+import (
+	"strconv"
+	"strings"
+)
+
+// The languages that the pages speak, as BCP 47 tags for the lang attribute.
+const (
+	langChinese = "zh-CN"
+	langEnglish = "en"
+)
+
+// Texts is every text of the pages in one language. The templates of package
+// static name its fields.
+type Texts struct {
+	// TimeLayout is the layout of a time in UTC, in words of the language.
+	TimeLayout string
+
+	// The login page.
+	LoginTo       string // followed by the site's name
+	LoginTitle    string
+	Or            string
+	Username      string
+	Password      string
+	ShowPassword  string
+	PasswordTitle string
+	LoginSubmit   string
+	SignupHint    string
+	Footnote      string
+	NoScript      string
+
+	// Its QR panel, in the order of a login.
+	ScanTitle         string
+	Connecting        string
+	QRAlt             string
+	ScanLead          string
+	ScanHow           string
+	ScanInWeChat      string
+	ScanOnPhone       string
+	SaveQR            string
+	ScanLeft          string // followed by minutes and seconds
+	Checking          string
+	SuccessLead       string
+	SuccessHow        string
+	ExpiredLead       string
+	ExpiredHow        string
+	Renew             string
+	PoolExhausted     string
+	WeChatUnavailable string
+	RateLimited       string
+	UnavailableHow    string
+	RetryUnit         string // preceded by a number of seconds
+	Lost              string
+	Offline           string
+
+	// Its bind form.
+	Scanned       string
+	BindTitle     string
+	BindLead      string
+	BindSubmit    string
+	BindSkip      string
+	ModeBind      string
+	ModeSignup    string
+	SignupLead    string
+	SignupSubmit  string
+	FailedNetwork string
+	FailedBusy    string
+	FailedServer  string
+
+	// The user page.
+	UserTitle     string
+	SignedInAt    string // followed by a time
+	Logout        string
+	WeChat        string
+	Bound         string
+	NotBound      string
+	BoundAt       string // followed by a time
+	BindHint      string
+	BindNow       string
+	Unbind        string
+	UnbindAsk     string
+	UnbindConfirm string
+
+	// The error page.
+	ErrorTitle string
+	ErrorBack  string
+
+	errors map[string]string // by code
+}
+
+// Error is the text for the error code that a JSON answer carries. A code
+// without a text of its own gets the text of "internal".
+func (t Texts) Error(code string) string {
+	if text, ok := t.errors[code]; ok {
+		return text
+	}
+	return t.errors["internal"]
+}
+
+// TextsIn is the texts in lang, one of the values of [Language].
+func TextsIn(lang string) Texts {
+	if lang == langChinese {
+		return chinese()
+	}
+	return english()
+}
+
+func chinese() Texts {
+	return Texts{
+		TimeLayout: "2006年1月2日 15:04 UTC",
+
+		LoginTo:       "登录",
+		LoginTitle:    "登录",
+		Or:            "或",
+		Username:      "用户名",
+		Password:      "密码",
+		ShowPassword:  "显示密码",
+		PasswordTitle: "账号密码登录",
+		LoginSubmit:   "登录",
+		SignupHint:    "还没有账号？用微信扫码即可创建。",
+		Footnote:      "扫码仅用于确认身份，本站不会获得您的微信密码和聊天内容。",
+		NoScript:      "扫码登录需要启用 JavaScript；账号密码登录不受影响。",
+
+		ScanTitle:         "微信扫码登录",
+		Connecting:        "正在获取二维码…",
+		QRAlt:             "用于登录的微信二维码",
+		ScanLead:          "打开微信，扫一扫登录",
+		ScanHow:           "首次使用时，请按微信提示关注公众号",
+		ScanInWeChat:      "长按二维码，选择识别图中的二维码",
+		ScanOnPhone:       "正在用手机？先保存图片，再在微信“扫一扫”中从相册选取",
+		SaveQR:            "保存二维码",
+		ScanLeft:          "有效时间",
+		Checking:          "正在确认状态…",
+		SuccessLead:       "登录成功",
+		SuccessHow:        "正在跳转…",
+		ExpiredLead:       "二维码已过期",
+		ExpiredHow:        "刷新后重新扫码即可",
+		Renew:             "刷新二维码",
+		PoolExhausted:     "当前扫码人数较多，请稍候",
+		WeChatUnavailable: "暂时无法连接微信",
+		RateLimited:       "获取二维码过于频繁",
+		UnavailableHow:    "稍后自动重试，也可以使用账号密码登录",
+		RetryUnit:         "秒",
+		Lost:              "连接已断开，正在重新连接…",
+		Offline:           "网络已断开，恢复后自动继续",
+
+		Scanned:       "已扫码",
+		BindTitle:     "将微信绑定到您的账号",
+		BindLead:      "只需验证一次账号密码，以后扫码即可登录。",
+		BindSubmit:    "绑定并登录",
+		BindSkip:      "暂不绑定，使用账号密码登录",
+		ModeBind:      "已有账号",
+		ModeSignup:    "新建账号",
+		SignupLead:    "设置用户名和密码，微信将自动绑定到新账号。",
+		SignupSubmit:  "创建并登录",
+		FailedNetwork: "网络连接失败，请检查网络后重试。",
+		FailedBusy:    "尝试次数过多，请稍后再试。",
+		FailedServer:  "服务暂时不可用，请稍后再试。",
+
+		UserTitle:     "账号中心",
+		SignedInAt:    "登录于",
+		Logout:        "退出登录",
+		WeChat:        "微信",
+		Bound:         "已绑定",
+		NotBound:      "未绑定",
+		BoundAt:       "绑定于",
+		BindHint:      "绑定后扫码即可登录，无需输入密码。",
+		BindNow:       "绑定微信",
+		Unbind:        "解除微信绑定",
+		UnbindAsk:     "解除后，这个微信将不能再扫码登录该账号；账号密码登录不受影响。",
+		UnbindConfirm: "确认解除",
+
+		ErrorTitle: "页面无法显示",
+		ErrorBack:  "返回首页",
+
+		errors: map[string]string{
+			"bad_request":         "请求格式有误。",
+			"invalid_credentials": "用户名或密码不正确。",
+			"unauthenticated":     "请先登录。",
+			"forbidden":           "请求来自其他网站，已被拒绝。",
+			"not_found":           "页面不存在。",
+			"method_not_allowed":  "不支持该请求方式。",
+			"not_ready":           "尚未扫码。",
+			"expired":             "二维码已过期，请重新扫码。",
+			"already_bound":       "这个微信已绑定其他账号。",
+			"username_taken":      "该用户名已被使用，请换一个。",
+			"invalid_username":    "用户名为 1 至 64 个字母、数字或 . _ - @ +，不含空格。",
+			"invalid_password":    "密码至少需要 8 个字符。",
+			"too_large":           "请求内容过大。",
+			"rate_limited":        "尝试次数过多，请稍后再试。",
+			"pool_exhausted":      "当前扫码人数较多，请稍后再试。",
+			"wechat_unavailable":  "暂时无法连接微信，请稍后再试。",
+			"unavailable":         "服务暂时不可用，请稍后再试。",
+			"internal":            "服务出现问题，请稍后再试。",
+		},
+	}
+}
+
+func english() Texts {
+	return Texts{
+		TimeLayout: "2 January 2006, 15:04 UTC",
+
+		LoginTo:       "Sign in to",
+		LoginTitle:    "Sign in",
+		Or:            "or",
+		Username:      "Username",
+		Password:      "Password",
+		ShowPassword:  "Show password",
+		PasswordTitle: "Use your password",
+		LoginSubmit:   "Sign in",
+		SignupHint:    "No account yet? Scan the code to create one.",
+		Footnote:      "The scan only confirms who you are. This site never sees your WeChat password or your chats.",
+		NoScript:      "Signing in by QR code needs JavaScript. Signing in with a password works without.",
+
+		ScanTitle:         "Scan with WeChat",
+		Connecting:        "Getting a code…",
+		QRAlt:             "WeChat QR code to sign in with",
+		ScanLead:          "Open WeChat, tap Scan, point it here",
+		ScanHow:           "The first time, follow the account when WeChat asks",
+		ScanInWeChat:      "Press and hold the code, then choose to scan it",
+		ScanOnPhone:       "On this phone? Save the code, then pick it from the album in WeChat’s Scan",
+		SaveQR:            "Save the code",
+		ScanLeft:          "Valid for",
+		Checking:          "Checking…",
+		SuccessLead:       "You’re signed in",
+		SuccessHow:        "Taking you there…",
+		ExpiredLead:       "This code has expired",
+		ExpiredHow:        "Get a new one and scan again",
+		Renew:             "New code",
+		PoolExhausted:     "Many people are signing in right now",
+		WeChatUnavailable: "WeChat can’t be reached right now",
+		RateLimited:       "Too many codes in a short time",
+		UnavailableHow:    "This tries again by itself. Your password works meanwhile.",
+		RetryUnit:         "s",
+		Lost:              "Connection lost. Reconnecting…",
+		Offline:           "You’re offline. This continues once you’re back.",
+
+		Scanned:       "Scanned",
+		BindTitle:     "Link WeChat to your account",
+		BindLead:      "Enter your username and password once. From then on a scan is enough.",
+		BindSubmit:    "Link and sign in",
+		BindSkip:      "Not now, sign in with a password",
+		ModeBind:      "My account",
+		ModeSignup:    "New account",
+		SignupLead:    "Choose a username and a password. Your WeChat is linked to the new account.",
+		SignupSubmit:  "Create and sign in",
+		FailedNetwork: "No connection. Check your network and try again.",
+		FailedBusy:    "Too many attempts. Please try again in a while.",
+		FailedServer:  "The service is unavailable right now. Please try again in a while.",
+
+		UserTitle:     "Your account",
+		SignedInAt:    "Signed in on",
+		Logout:        "Sign out",
+		WeChat:        "WeChat",
+		Bound:         "Linked",
+		NotBound:      "Not linked",
+		BoundAt:       "Linked on",
+		BindHint:      "Link it to sign in with a scan instead of a password.",
+		BindNow:       "Link WeChat",
+		Unbind:        "Unlink WeChat",
+		UnbindAsk:     "This WeChat will no longer sign in to this account. Your password keeps working.",
+		UnbindConfirm: "Unlink",
+
+		ErrorTitle: "This page can’t be shown",
+		ErrorBack:  "Back to the start",
+
+		errors: map[string]string{
+			"bad_request":         "The request is malformed.",
+			"invalid_credentials": "Wrong username or password.",
+			"unauthenticated":     "Please sign in first.",
+			"forbidden":           "The request came from another site and was refused.",
+			"not_found":           "There is no such page.",
+			"method_not_allowed":  "This kind of request isn’t possible here.",
+			"not_ready":           "Nothing has been scanned yet.",
+			"expired":             "The code has expired. Please scan a new one.",
+			"already_bound":       "This WeChat is linked to another account.",
+			"username_taken":      "This username is taken. Please choose another.",
+			"invalid_username":    "A username has 1 to 64 letters, digits or any of . _ - @ + and no spaces.",
+			"invalid_password":    "A password has at least 8 characters.",
+			"too_large":           "The request is too large.",
+			"rate_limited":        "Too many attempts. Please try again in a while.",
+			"pool_exhausted":      "Many people are signing in right now. Please try again in a while.",
+			"wechat_unavailable":  "WeChat can’t be reached right now. Please try again in a while.",
+			"unavailable":         "The service is unavailable right now. Please try again in a while.",
+			"internal":            "Something went wrong here. Please try again in a while.",
+		},
+	}
+}
+
+// phoneTexts are the texts sent to the phone that scanned: in both languages,
+// since WeChat's push doesn't say which one its owner reads. site is the host
+// name of the page.
+var phoneTexts phone
+
+type phone struct{}
+
+// LoggedIn is for the scan of a WeChat that is bound to an account.
+func (phone) LoggedIn(site string) string {
+	return "您正在登录 " + site + "。如非本人操作，请立即修改密码并解除绑定。\n" +
+		"You are signing in to " + site + ". If this wasn't you, change your password and unlink WeChat."
+}
+
+// GoBind is for the scan of a WeChat that no account is bound to.
+func (phone) GoBind(site string) string {
+	return "扫码成功。请回到 " + site + " 的页面，绑定账号后完成登录。\n" +
+		"Scanned. Go back to the page of " + site + " and link your account to sign in."
+}
+
+// Expired is for a code whose time is over.
+func (phone) Expired() string {
+	return "二维码已过期，请刷新页面后重新扫码。\n" +
+		"This code has expired. Please get a new one on the page and scan again."
+}
+
+// Used is for a code that somebody else has scanned before.
+func (phone) Used() string {
+	return "该二维码已被他人使用，请刷新页面后重新扫码。\n" +
+		"Somebody else has used this code. Please get a new one on the page and scan again."
+}
+
+// Welcome is for somebody who follows the account without a code.
+func (phone) Welcome(site string) string {
+	return "感谢关注！在 " + site + " 的登录页扫描二维码即可登录。\n" +
+		"Thanks for following! Scan the code on the sign-in page of " + site + " to sign in."
+}
+
+// Language picks one of the two languages by the quality values of an
+// Accept-Language header (RFC 9110, section 12.5.4). Chinese of any kind is
+// zh-CN, and wins a draw. A header that names neither language, which is also
+// an empty one, gets English. A malformed element counts for nothing.
+func Language(acceptLanguage string) string {
+	var chinese, english float64
+	for element := range strings.SplitSeq(acceptLanguage, ",") {
+		tag, parameters, _ := strings.Cut(element, ";")
+		switch primary, _, _ := strings.Cut(strings.TrimSpace(tag), "-"); strings.ToLower(primary) {
+		case "zh":
+			chinese = max(chinese, quality(parameters))
+		case "en":
+			english = max(english, quality(parameters))
+		}
+	}
+	if chinese > 0 && chinese >= english {
+		return langChinese
+	}
+	return langEnglish
+}
+
+// quality is the weight among an element's parameters: from 0 to 1, 1 where
+// none is given, 0 where it is malformed.
+func quality(parameters string) float64 {
+	if strings.TrimSpace(parameters) == "" {
+		return 1
+	}
+	name, value, _ := strings.Cut(parameters, "=")
+	if !strings.EqualFold(strings.TrimSpace(name), "q") {
+		return 0
+	}
+	q, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+	if err != nil || !(q >= 0 && q <= 1) { // also turns away NaN
+		return 0
+	}
+	return q
+}

@@ -1,0 +1,170 @@
+package web
+
+import (
+	"html/template"
+	"io"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	"github.com/google/go-cmp/cmp"
+
+	"scanlogin/static"
+)
+
+func TestLanguage(t *testing.T) {
+	for _, tt := range []struct{ header, want string }{
+		{"", "en"},
+		{"zh", "zh-CN"},
+		{"zh-CN,zh;q=0.9,en;q=0.8", "zh-CN"},
+		{"zh-Hant-TW", "zh-CN"},
+		{"ZH-hk", "zh-CN"},
+		{"en-US,en;q=0.9", "en"},
+		{"en-US,en;q=0.9,zh-CN;q=0.8", "en"},
+		{"en;q=0.8,zh;q=0.9", "zh-CN"},
+		{"en ; q=0.5 , zh ; Q=0.7", "zh-CN"},
+		{"en,zh", "zh-CN"},
+		{"fr-FR,fr;q=0.9", "en"},
+		{"fr,zh;q=0.1", "zh-CN"},
+		{"zh;q=0,en;q=0", "en"},
+		{"zh;q=0", "en"},
+		{"*", "en"},
+		{"zho", "en"},
+		{"zh;q=NaN,en;q=0.1", "en"},
+		{"zh;q=2", "en"},
+		{"zh;q=-1", "en"},
+		{"zh;q=,en", "en"},
+		{"zh;level=1", "en"},
+		{"zh;", "zh-CN"},
+		{",;,;q=;==,-,", "en"},
+		{strings.Repeat("zh;", 1000), "en"},
+	} {
+		if got := Language(tt.header); got != tt.want {
+			t.Errorf("Language(%.40q) = %s, want %s", tt.header, got, tt.want)
+		}
+	}
+}
+
+func FuzzLanguage(f *testing.F) {
+	f.Add("zh-CN,zh;q=0.9,en;q=0.8")
+	f.Add(";q=,-*")
+	f.Fuzz(func(t *testing.T, header string) {
+		if got := Language(header); got != langChinese && got != langEnglish {
+			t.Errorf("Language(%q) = %q", header, got)
+		}
+	})
+}
+
+func TestTextsComplete(t *testing.T) {
+	for _, lang := range []string{langChinese, langEnglish} {
+		texts := reflect.ValueOf(TextsIn(lang))
+		for field, value := range texts.Fields() {
+			if field.Type.Kind() == reflect.String && value.String() == "" {
+				t.Errorf("%s: no text %s", lang, field.Name)
+			}
+		}
+	}
+}
+
+func TestTextsAreInTheirLanguage(t *testing.T) {
+	for field, value := range reflect.ValueOf(english()).Fields() {
+		if field.Type.Kind() == reflect.String && hasHan(value.String()) {
+			t.Errorf("English text %s has Chinese in it: %s", field.Name, value)
+		}
+	}
+	for code, text := range chinese().errors {
+		if !hasHan(text) {
+			t.Errorf("Chinese text for %s has no Chinese in it: %s", code, text)
+		}
+	}
+}
+
+func TestErrorTexts(t *testing.T) {
+	zh, en := chinese(), english()
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(en.errors)), slices.Sorted(maps.Keys(zh.errors))); diff != "" {
+		t.Errorf("codes with an English (-) and with a Chinese (+) text differ:\n%s", diff)
+	}
+	if got, want := en.Error("never heard of"), en.Error("internal"); got != want || got == "" {
+		t.Errorf("text of an unknown code = %q, want %q", got, want)
+	}
+}
+
+// WeChat cuts a text message at 2,048 bytes.
+func TestPhoneTexts(t *testing.T) {
+	site := strings.Repeat("a", 253) // the longest host name
+	for name, text := range map[string]string{
+		"expired":  phoneTexts.Expired(),
+		"used":     phoneTexts.Used(),
+		"welcome":  phoneTexts.Welcome(site),
+		"loggedIn": phoneTexts.LoggedIn(site),
+		"goBind":   phoneTexts.GoBind(site),
+	} {
+		zh, en, two := strings.Cut(text, "\n")
+		if !two || !hasHan(zh) || hasHan(en) || strings.Contains(en, "\n") {
+			t.Errorf("%s is not a Chinese line and an English one: %q", name, text)
+		}
+		if len(text) > 2048 {
+			t.Errorf("%s has %d bytes", name, len(text))
+		}
+	}
+}
+
+// Executing a template fails where it names a text that isn't there.
+func TestTemplatesFindTheirTexts(t *testing.T) {
+	type identity struct{ BoundAt time.Time }
+	type page struct {
+		T                                 Texts
+		Lang, Site, Next, Username, Error string
+		Signup                            bool
+		Identities                        []identity
+		SignedInAt                        time.Time
+		Status                            int
+		Message                           string
+	}
+	asset := template.FuncMap{"asset": func(name string) string { return "/static/" + name }}
+	for _, name := range []string{"login.html", "user.html", "error.html"} {
+		tmpl, err := template.New("layout.html").Funcs(asset).Option("missingkey=error").
+			ParseFS(static.Files, "templates/layout.html", "templates/"+name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, lang := range []string{langChinese, langEnglish} {
+			bare := page{T: TextsIn(lang), Lang: lang, Site: "example.com"}
+			full := bare
+			full.Next, full.Username, full.Error, full.Signup = "/a?b=c", `"><script>`, "no", true
+			full.Identities = []identity{{BoundAt: time.Unix(0, 0)}}
+			for _, data := range []page{bare, full} {
+				if err := tmpl.Execute(io.Discard, data); err != nil {
+					t.Errorf("%s in %s: %v", name, lang, err)
+				}
+			}
+		}
+	}
+}
+
+// The pages' Content-Security-Policy allows neither inline scripts nor inline styles.
+func TestTemplatesHoldNothingInline(t *testing.T) {
+	names, err := static.Files.ReadDir("templates")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range names {
+		b, err := static.Files.ReadFile("templates/" + entry.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, inline := range []string{"<style", " style=", " onclick=", " onsubmit=", "javascript:", "<script>"} {
+			if strings.Contains(string(b), inline) {
+				t.Errorf("%s contains %s", entry.Name(), inline)
+			}
+		}
+	}
+}
+
+func hasHan(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return unicode.Is(unicode.Han, r) })
+}
