@@ -1,0 +1,103 @@
+package stream
+
+import (
+	"bytes"
+	"encoding/json"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"scanlogin/internal/login"
+)
+
+// The comments that keep a stream open (WHATWG HTML, 9.2.7: proxies drop silent ones).
+var (
+	heartbeat   = []byte(":\n\n")
+	unavailable = []byte(": database unavailable\n\n")
+)
+
+// QR is the event of a waiting login: the code to scan as a data URI, and the whole
+// seconds that it may still be scanned, rounded up.
+func QR(l login.Login, image string) []byte {
+	return event("qr", struct {
+		URL       string `json:"url"`
+		Image     string `json:"image"`
+		Ticket    string `json:"ticket"`
+		SceneID   int32  `json:"scene_id"`
+		ExpiresIn int64  `json:"expires_in"`
+	}{l.URL, image, l.Ticket.Ticket, l.Scene, seconds(l.ExpiresIn)})
+}
+
+// Success tells the page to complete the login. It ends the stream; its id comes back
+// as Last-Event-ID where the browser reconnects by itself.
+func Success() []byte {
+	return append([]byte("id: success\n"), event("success", struct {
+		Redirect string `json:"redirect"`
+	}{"/user"})...)
+}
+
+// BindRequired tells the page to ask for an account, or for a new one where signup is on.
+func BindRequired(signup bool) []byte {
+	return event("bind-required", struct {
+		Signup bool `json:"signup"`
+	}{signup})
+}
+
+// Expired tells the page to offer a new code. It ends the stream and carries an id as
+// Success does.
+func Expired() []byte {
+	return append([]byte("id: expired\n"), event("expired", struct{}{})...)
+}
+
+// Unavailable tells the page what is in the way, pool_exhausted, wechat_unavailable or
+// rate_limited, and when to try again, in whole seconds, rounded up. It ends the
+// stream, and a browser that comes back by itself waits as long: see [WriteOnce].
+func Unavailable(reason string, retryIn time.Duration) []byte {
+	s := seconds(retryIn)
+	return append(retry(time.Duration(s)*time.Second), event("unavailable", struct {
+		Reason  string `json:"reason"`
+		RetryIn int64  `json:"retry_in"`
+	}{reason, s})...)
+}
+
+// event writes one event. JSON has no line breaks, so that it is one data line.
+func event(name string, data any) []byte {
+	b, err := json.Marshal(data)
+	if err != nil {
+		panic(err) // strings, integers and booleans only
+	}
+	e := make([]byte, 0, len("event: \ndata: \n\n")+len(name)+len(b))
+	e = append(e, "event: "+name+"\ndata: "...)
+	e = append(e, b...)
+	return append(e, "\n\n"...)
+}
+
+// retry sets the time after which the browser reconnects by itself.
+func retry(d time.Duration) []byte {
+	return append(strconv.AppendInt([]byte("retry: "), d.Milliseconds(), 10), '\n')
+}
+
+// reconnect is the retry line that every stream begins with, 1 to 3 s: who is cut off
+// together doesn't come back together.
+func reconnect() []byte { return retry(between(time.Second, 3*time.Second)) }
+
+// Reconnect is all that a draining instance has to say, 0.5 to 5 s.
+func Reconnect() []byte {
+	return append(retry(between(500*time.Millisecond, 5*time.Second)), '\n')
+}
+
+func between(low, high time.Duration) time.Duration { return low + rand.N(high-low) }
+
+func seconds(d time.Duration) int64 {
+	return int64(max(0, d+time.Second-1) / time.Second)
+}
+
+// ended reports whether nothing follows this state.
+func ended(s login.State) bool {
+	return s == login.Authenticated || s == login.Completed || s == login.Expired
+}
+
+// ends reports whether the event is one after which the stream ends.
+func ends(event []byte) bool {
+	return bytes.HasPrefix(event, []byte("id: ")) || bytes.Contains(event, []byte("event: unavailable\n"))
+}

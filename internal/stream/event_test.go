@@ -1,0 +1,53 @@
+package stream
+
+import (
+	"testing"
+	"time"
+
+	"scanlogin/internal/login"
+)
+
+func TestEventsAreTheContracts(t *testing.T) {
+	l := waiting(7)
+	l.URL = "http://weixin.qq.com/q/a?b\n"
+	l.ExpiresIn = 179*time.Second + time.Millisecond
+	for _, tt := range []struct{ name, got, want string }{
+		{
+			"qr", string(QR(l, "data:image/png;base64,AA==")),
+			"event: qr\ndata: {\"url\":\"http://weixin.qq.com/q/a?b\\n\",\"image\":\"data:image/png;base64,AA==\",\"ticket\":\"ticket\",\"scene_id\":7,\"expires_in\":180}\n\n",
+		},
+		{"success", string(Success()), "id: success\nevent: success\ndata: {\"redirect\":\"/user\"}\n\n"},
+		{"bind-required", string(BindRequired(false)), "event: bind-required\ndata: {\"signup\":false}\n\n"},
+		{"bind-required, signup", string(BindRequired(true)), "event: bind-required\ndata: {\"signup\":true}\n\n"},
+		{"expired", string(Expired()), "id: expired\nevent: expired\ndata: {}\n\n"},
+		{
+			"unavailable", string(Unavailable("pool_exhausted", 4500*time.Millisecond)),
+			"retry: 5000\nevent: unavailable\ndata: {\"reason\":\"pool_exhausted\",\"retry_in\":5}\n\n",
+		},
+	} {
+		if tt.got != tt.want {
+			t.Errorf("%s:\n got %q\nwant %q", tt.name, tt.got, tt.want)
+		}
+	}
+}
+
+func TestSecondsLeftAreNeverNegative(t *testing.T) {
+	for d, want := range map[time.Duration]int64{-time.Hour: 0, 0: 0, 1: 1, time.Second: 1, time.Second + 1: 2} {
+		if got := seconds(d); got != want {
+			t.Errorf("seconds(%v) = %d, want %d", d, got, want)
+		}
+	}
+}
+
+func TestOnlyLastEventsEndAStream(t *testing.T) {
+	for _, e := range [][]byte{Success(), Expired(), Unavailable("rate_limited", time.Second)} {
+		if !ends(e) {
+			t.Errorf("%q does not end the stream", e)
+		}
+	}
+	for _, e := range [][]byte{QR(login.Login{Ticket: login.Ticket{URL: "id: event: unavailable\n"}}, "id: "), BindRequired(true), nil} {
+		if ends(e) {
+			t.Errorf("%q ends the stream", e)
+		}
+	}
+}

@@ -1,0 +1,227 @@
+package stream
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"scanlogin/internal/login"
+)
+
+const (
+	batch = 10_000 // logins in a query
+	// piece is how many logins a look takes along that no hint was about: the next hint
+	// has to wait for the query.
+	piece = 1_000
+
+	firstPause = 50 * time.Millisecond // after a failed look
+	longPause  = time.Second
+)
+
+// looker finds out what became of logins and tells their streams. There is one, so that
+// what a stream is told comes in order; and it takes along all that has come up while
+// the last query was under way, so that it keeps up with any number of hints.
+type looker struct {
+	*Hub
+	watches []login.Watch
+	hints   map[login.ID]struct{} // those in watches that a hint was about
+	rest    []login.ID            // of all logins, those still to be looked at
+	swept   bool                  // rest is the safety sweep's
+	pause   time.Duration
+}
+
+// lookOut looks at what Wake, WakeAll, the wheel and the safety sweep ask for, until
+// ctx ends. The sweep asks for everything about every second, not all instances at once.
+func (h *Hub) lookOut(ctx context.Context) {
+	k := looker{Hub: h, hints: make(map[login.ID]struct{})}
+	safety := time.NewTimer(aboutASecond())
+	defer safety.Stop()
+	always := make(chan struct{})
+	close(always)
+	for {
+		var again chan struct{} // nil: wait for something to do
+		if k.gather() {
+			k.look(ctx)
+			again = always
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-safety.C:
+			k.sweep()
+			safety.Reset(aboutASecond())
+		case <-h.kick:
+		case <-again:
+		}
+	}
+}
+
+func aboutASecond() time.Duration { return between(750*time.Millisecond, 1250*time.Millisecond) }
+
+// sweep puts every login on the list, unless the list isn't through yet.
+func (k *looker) sweep() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.rest) == 0 {
+		k.listAll()
+		k.swept = true
+	}
+}
+
+// listAll needs the lock.
+func (k *looker) listAll() {
+	k.rest = k.rest[:0]
+	for id := range k.byID {
+		k.rest = append(k.rest, id)
+	}
+}
+
+// gather collects the logins to look at next: those that hints were about, and a piece
+// of all. It is false when there are none.
+func (k *looker) gather() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.watches = k.watches[:0]
+	clear(k.hints)
+	if k.everyone {
+		k.everyone, k.swept = false, false
+		k.listAll()
+	}
+	for id := range k.wakes {
+		if len(k.watches) >= batch {
+			break
+		}
+		delete(k.wakes, id)
+		k.hints[id] = struct{}{}
+		k.watch(id)
+	}
+	for end := len(k.watches) + piece; len(k.rest) > 0 && len(k.watches) < end; {
+		last := len(k.rest) - 1
+		k.watch(k.rest[last])
+		k.rest = k.rest[:last]
+	}
+	return len(k.watches) > 0
+}
+
+// watch adds what the login's streams have seen, which may differ from tab to tab. A
+// stream that isn't open yet, but may have read the row already, is looked at once it is.
+func (k *looker) watch(id login.ID) {
+	from := len(k.watches)
+next:
+	for s := k.byID[id]; s != nil; s = s.next {
+		if s.conn == nil {
+			s.woken = true
+			continue
+		}
+		w := login.Watch{Ref: s.ref, Seen: s.seen}
+		for _, known := range k.watches[from:] {
+			if known == w {
+				continue next
+			}
+		}
+		k.watches = append(k.watches, w)
+	}
+}
+
+// look asks for the state of what was gathered and pushes it. Where it fails, hints
+// would be lost: so everything is looked at once it works again.
+func (k *looker) look(ctx context.Context) {
+	logins, err := k.ask(ctx)
+	if err != nil {
+		k.failed(ctx, err)
+		return
+	}
+	k.worked()
+	for _, l := range logins {
+		n := k.push(l)
+		_, hinted := k.hints[l.ID]
+		if n > 0 && k.swept && !hinted && l.State != login.Expired {
+			k.count.sweepHits.Add(1)
+		}
+	}
+}
+
+func (k *looker) ask(ctx context.Context) ([]login.Login, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return k.config.Look(ctx, k.watches)
+}
+
+// failed waits before the next try, longer each time; hints in between change nothing.
+func (k *looker) failed(ctx context.Context, err error) {
+	k.mu.Lock()
+	k.everyone, k.failing = true, true
+	k.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
+	if k.pause == 0 {
+		k.config.Logger.Warn("looking at logins fails, streams stay open", "err", err)
+	}
+	k.pause = min(max(firstPause, 2*k.pause), longPause)
+	select {
+	case <-ctx.Done():
+	case <-time.After(k.pause/2 + rand.N(k.pause/2)):
+	}
+}
+
+func (k *looker) worked() {
+	if k.pause == 0 {
+		return
+	}
+	k.pause = 0
+	k.mu.Lock()
+	k.failing = false
+	k.mu.Unlock()
+	k.config.Logger.Info("looking at logins works again")
+}
+
+// push tells a login's state to those of its streams that haven't been told. It returns
+// how many there were.
+func (h *Hub) push(l login.Login) (told int) {
+	event := h.Event(l.State)
+	for _, s := range h.untold(l) {
+		told++
+		if err := s.conn.write(event); err != nil {
+			h.drop(s, err)
+			continue
+		}
+		h.count.pushed.Add(1)
+		if ended(l.State) {
+			h.end(s)
+		}
+	}
+	return told
+}
+
+// untold is the login's streams that are to be told its state, marked as told. Those
+// that know it may have more time than they thought.
+func (h *Hub) untold(l login.Login) (streams []*stream) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	expires := h.now() + l.ExpiresIn
+	for s := h.byID[l.ID]; s != nil; s = s.next {
+		switch {
+		case s.conn == nil: // about to read the row itself, or woken
+		case s.seen == l.State:
+			s.expires = expires
+		case l.State != login.Waiting: // no login goes back to waiting
+			s.seen, s.expires = l.State, expires
+			h.arm(s)
+			streams = append(streams, s)
+		}
+	}
+	return streams
+}
+
+// event is what a stream is told of a state other than waiting.
+func (h *Hub) Event(s login.State) []byte {
+	switch s {
+	case login.Authenticated, login.Completed:
+		return Success()
+	case login.Expired:
+		return Expired()
+	default:
+		return BindRequired(h.config.Signup)
+	}
+}
