@@ -21,8 +21,8 @@ const DefaultWindow = 10 * time.Minute
 var (
 	// ErrSignature: whoever sent this does not know the token.
 	ErrSignature = errors.New("bad signature")
-	// ErrMode: plain where a key is configured, or encrypted where none is. In
-	// one word of WeChat's settings page: the account's mode and ours differ.
+	// ErrMode: plain where a key is configured, or encrypted where none is. Where
+	// WeChat itself sent it, the mode in the account's settings is another one.
 	ErrMode = errors.New("message in the wrong mode")
 	// ErrStale: signed for another time, so maybe by whoever recorded it.
 	ErrStale = errors.New("timestamp outside the window")

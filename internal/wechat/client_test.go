@@ -248,7 +248,9 @@ func TestTransportErrors(t *testing.T) {
 func TestContextErrorsAreFound(t *testing.T) {
 	asked := make(chan struct{}, 1)
 	c := testClient(t, func(_ http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body) // only then the server notices the hang-up
+		if _, err := io.Copy(io.Discard, r.Body); err != nil { // only then the server notices the hang-up
+			t.Error(err)
+		}
 		asked <- struct{}{}
 		<-r.Context().Done()
 	})
@@ -326,7 +328,7 @@ func TestRefusedTokenThatWasReplacedMeanwhileIsNotDropped(t *testing.T) {
 	c.Token = source
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		if calls.Add(1) == 1 {
-			source.Drop(r.Context(), "token-1") // another caller was faster
+			mustDrop(t, source, "token-1") // another caller was faster
 			mustToken(t, source)
 			io.WriteString(w, `{"errcode":40001,"errmsg":""}`)
 			return

@@ -88,7 +88,7 @@ func TestDecryptRefusesWhatIsDamaged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for cut := range len(raw) {
+	for cut := range raw {
 		if msg, err := c.Decrypt(base64.StdEncoding.EncodeToString(raw[:cut])); err == nil {
 			t.Errorf("cut to %d bytes: %q", cut, msg)
 		}

@@ -3,6 +3,7 @@ package wechat
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -13,7 +14,7 @@ import (
 // countingFetch gives token-1, token-2 … for life, and counts.
 func countingFetch(calls *atomic.Int32, life time.Duration) func(context.Context) (string, time.Duration, error) {
 	return func(context.Context) (string, time.Duration, error) {
-		return "token-" + string('0'+rune(calls.Add(1))), life, nil
+		return fmt.Sprintf("token-%d", calls.Add(1)), life, nil
 	}
 }
 
@@ -24,6 +25,13 @@ func mustToken(t *testing.T, source TokenSource) string {
 		t.Fatal(err)
 	}
 	return token
+}
+
+func mustDrop(t *testing.T, source TokenSource, stale string) {
+	t.Helper()
+	if err := source.Drop(t.Context(), stale); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestMemoryTokensKeepsATokenUntilItsOverlap(t *testing.T) {
@@ -52,12 +60,12 @@ func TestMemoryTokensOfAShortLife(t *testing.T) {
 			var calls atomic.Int32
 			m := NewMemoryTokens(countingFetch(&calls, tc.life))
 			mustToken(t, m)
-			time.Sleep(tc.kept - 1)
+			time.Sleep(tc.kept - time.Nanosecond)
 			mustToken(t, m)
 			if calls.Load() != 1 {
 				t.Errorf("life %v: fetched again before %v", tc.life, tc.kept)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			mustToken(t, m)
 			if calls.Load() != 2 {
 				t.Errorf("life %v: kept longer than %v", tc.life, tc.kept)
@@ -160,13 +168,13 @@ func TestMemoryTokensDropComparesFirst(t *testing.T) {
 	var calls atomic.Int32
 	m := NewMemoryTokens(countingFetch(&calls, time.Hour))
 	first := mustToken(t, m)
-	m.Drop(t.Context(), first)
+	mustDrop(t, m, first)
 	second := mustToken(t, m)
 	if second == first {
 		t.Fatal("the stale token was kept")
 	}
-	m.Drop(t.Context(), first) // somebody slow, refused with the old one
-	m.Drop(t.Context(), "")
+	mustDrop(t, m, first) // somebody slow, refused with the old one
+	mustDrop(t, m, "")
 	if got := mustToken(t, m); got != second || calls.Load() != 2 {
 		t.Errorf("a good token was dropped: %q after %d fetches", got, calls.Load())
 	}
