@@ -109,7 +109,7 @@ func (s *Service) Scanned(ctx context.Context, scan Scan) (Outcome, error) {
 	if err != nil {
 		return Stale, fmt.Errorf("recording a scan of scene %d: %w", scan.Scene, err)
 	}
-	s.Logger.InfoContext(ctx, "login scanned", "login", id, "scene", scan.Scene, "outcome", o)
+	s.Logger.InfoContext(ctx, "login scanned", "login", id, "scene", scan.Scene, "outcome", o.String())
 	if id != (ID{}) {
 		s.notify(ctx, id)
 	}

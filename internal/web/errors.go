@@ -19,6 +19,7 @@ var (
 	errMalformed = errors.New("web: malformed request")
 	errTooLarge  = errors.New("web: request too large")
 	errMediaType = errors.New("web: neither a form nor JSON")
+	errSignIn    = errors.New("web: sign-in refused") // as account.ErrCredentials, but nothing was scanned
 )
 
 // unstored is a push whose result could not be stored: WeChat shall try again.
@@ -39,6 +40,7 @@ func answers() []answer {
 		{login.ErrNotReady, http.StatusConflict, "not_ready"},
 		{login.ErrEnded, http.StatusGone, "expired"},
 		{login.ErrTied, http.StatusConflict, "already_bound"},
+		{errSignIn, http.StatusUnauthorized, "invalid_credentials"},
 		{account.ErrCredentials, http.StatusForbidden, "invalid_credentials"},
 		{account.ErrNoSession, http.StatusUnauthorized, "unauthenticated"},
 		{errForeign, http.StatusForbidden, "forbidden"},
@@ -75,8 +77,6 @@ func (s *Server) answerError(err error, c echo.Context) {
 	a := answerTo(err)
 	if a.status >= http.StatusInternalServerError {
 		s.Logger.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
-	} else {
-		s.Logger.DebugContext(r.Context(), "request refused", "path", r.URL.Path, "err", err)
 	}
 	if w.Committed {
 		return
@@ -101,8 +101,6 @@ func (s *Server) writeAnswer(w http.ResponseWriter, r *http.Request, a answer) e
 	_, err := w.Write([]byte(a.code + "\n"))
 	return err
 }
-
-func codeOf(err error) string { return answerTo(err).code }
 
 func wantsJSON(r *http.Request) bool { return accepts(r, "application/json") }
 

@@ -39,12 +39,8 @@ func (s *Server) passwordLogin(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	user, err := s.Accounts.Verify(r.Context(), in.Username, in.Password)
-	if errors.Is(err, account.ErrCredentials) && !wantsJSON(r) {
-		page := loginPage{Username: in.Username, Error: textsFor(r).Error(codeOf(err))}
-		if s.allowedNext(in.Next) {
-			page.Next = in.Next
-		}
-		return render(s, w, r, http.StatusUnauthorized, "login.html", page)
+	if errors.Is(err, account.ErrCredentials) {
+		return s.refuseLogin(w, r, in)
 	}
 	if err != nil {
 		return err
@@ -56,6 +52,19 @@ func (s *Server) passwordLogin(w http.ResponseWriter, r *http.Request) error {
 	s.setSession(w, token)
 	http.Redirect(w, r, s.next(in.Next), http.StatusSeeOther)
 	return nil
+}
+
+// refuseLogin shows the page again, with what was typed but the password.
+func (s *Server) refuseLogin(w http.ResponseWriter, r *http.Request, in input) error {
+	if wantsJSON(r) {
+		return errSignIn
+	}
+	a := answerTo(errSignIn)
+	page := loginPage{Username: in.Username, Error: textsFor(r).Error(a.code)}
+	if s.allowedNext(in.Next) {
+		page.Next = in.Next
+	}
+	return render(s, w, r, a.status, "login.html", page)
 }
 
 // complete turns this browser's login into its session, once.

@@ -2,11 +2,13 @@ package web
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
 
 	"scanlogin/static"
 )
@@ -19,7 +21,7 @@ func (s *Server) Handler() (http.Handler, error) {
 	e := echo.New()
 	e.HTTPErrorHandler = s.answerError
 	e.IPExtractor = s.ipExtractor()
-	e.Use(s.logRequests, s.guard)
+	e.Use(s.logRequests, s.recover(), s.guard)
 
 	get(e, "/", s.home)
 	get(e, "/static/*", s.assets.serve)
@@ -85,18 +87,36 @@ func (s *Server) ipExtractor() echo.IPExtractor {
 	return echo.ExtractIPFromXFFHeader(trust...)
 }
 
-// logRequests writes one line a request: its path, never its query.
+// logRequests writes one line a request: its path, never its query, and the code of what
+// was wrong with it.
 func (s *Server) logRequests(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		start := time.Now()
-		if err := next(c); err != nil {
+		err := next(c)
+		if err != nil {
 			c.Error(err)
 		}
 		r := c.Request()
-		s.Logger.InfoContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path,
-			"status", c.Response().Status, "took", time.Since(start), "ip", c.RealIP())
+		line := []slog.Attr{
+			slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("status", c.Response().Status),
+			slog.Float64("took_ms", float64(time.Since(start).Microseconds())/1000), slog.String("ip", c.RealIP()),
+		}
+		if err != nil {
+			line = append(line, slog.String("error", answerTo(err).code))
+		}
+		s.Logger.LogAttrs(r.Context(), slog.LevelInfo, "request", line...)
 		return nil
 	}
+}
+
+// recover turns a panic into an answer and a line with its stack.
+func (s *Server) recover() echo.MiddlewareFunc {
+	return middleware.RecoverWithConfig(middleware.RecoverConfig{
+		LogErrorFunc: func(c echo.Context, err error, stack []byte) error {
+			s.Logger.ErrorContext(c.Request().Context(), "panic", "err", err, "stack", string(stack))
+			return err
+		},
+	})
 }
 
 // guard sets what every answer has and refuses what a page of another origin sends.

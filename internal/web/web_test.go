@@ -1,0 +1,343 @@
+package web
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image"
+	_ "image/png"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/makiuchi-d/gozxing"
+	"github.com/makiuchi-d/gozxing/qrcode"
+
+	"scanlogin/internal/account"
+	"scanlogin/internal/login"
+)
+
+// newServer is a server without anything behind it: for what is decided before the
+// domain is asked. What lies behind is tested from outside, in internal/e2e.
+func newServer(t testing.TB, public string, change ...func(*Config)) (*Server, http.Handler, *bytes.Buffer) {
+	t.Helper()
+	u, err := url.Parse(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	s := &Server{
+		Config:   Config{PublicURL: u},
+		Logins:   &login.Service{SceneTTL: 3 * time.Minute, BindTTL: 10 * time.Minute},
+		Accounts: &account.Service{SessionTTL: time.Hour},
+		Logger:   slog.New(slog.NewJSONHandler(&log, nil)),
+	}
+	for _, c := range change {
+		c(&s.Config)
+	}
+	h, err := s.Handler()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, h, &log
+}
+
+func TestNextStaysHere(t *testing.T) {
+	s, _, _ := newServer(t, "https://login.example.com", func(c *Config) { c.AllowedOrigins = []string{"https://app.example.com"} })
+	for raw, want := range map[string]string{
+		"/orders?id=7#x":                       "/orders?id=7#x",
+		"/a//b":                                "/a//b",
+		"https://app.example.com/a?b":          "https://app.example.com/a?b",
+		"https://APP.example.com/a":            "https://APP.example.com/a",
+		"https://login.example.com/x":          "https://login.example.com/x",
+		"":                                     "/user",
+		"orders":                               "/user",
+		"//evil.example":                       "/user",
+		"///evil.example":                      "/user",
+		`/\evil.example`:                       "/user",
+		`\/evil.example`:                       "/user",
+		"/\t/evil.example":                     "/user",
+		" /orders":                             "/user",
+		"https:evil.example":                   "/user",
+		"https:/evil.example":                  "/user",
+		"https://evil.example/":                "/user",
+		"http://app.example.com/":              "/user", // another scheme is another origin
+		"https://app.example.com:8443/":        "/user",
+		"https://app.example.com.evil.example": "/user",
+		"https://app.example.com@evil.example": "/user",
+		"https://u:p@app.example.com/":         "/user",
+		"javascript:alert(1)":                  "/user",
+		"data:text/html,x":                     "/user",
+		"/" + strings.Repeat("a", 3000):        "/user",
+		"/%zz":                                 "/user",
+	} {
+		if got := s.next(raw); got != want {
+			t.Errorf("next(%q) = %q, want %q", raw, got, want)
+		}
+	}
+}
+
+func TestCookiesAreForThisHostAndNoScript(t *testing.T) {
+	for _, tt := range []struct {
+		public, domain, login, session string
+		secure                         bool
+	}{
+		{"http://localhost:8080", "", "scanlogin_login", "scanlogin_session", false},
+		{"https://login.example.com", "", "__Host-scanlogin_login", "__Host-scanlogin_session", true},
+		{"https://login.example.com", "example.com", "__Host-scanlogin_login", "__Secure-scanlogin_session", true},
+	} {
+		s, _, _ := newServer(t, tt.public, func(c *Config) { c.CookieDomain = tt.domain })
+		w := httptest.NewRecorder()
+		s.setLoginKey(w, login.Key{Scene: 7, Secret: login.NewSecret()})
+		s.setSession(w, account.NewToken())
+		cookies := w.Result().Cookies()
+		if len(cookies) != 2 {
+			t.Fatalf("%d cookies", len(cookies))
+		}
+		if l, ss := cookies[0], cookies[1]; l.Name != tt.login || ss.Name != tt.session || l.Domain != "" || ss.Domain != tt.domain {
+			t.Errorf("%s, %q: got %s (domain %q) and %s (domain %q)", tt.public, tt.domain, l.Name, l.Domain, ss.Name, ss.Domain)
+		}
+		for _, c := range cookies {
+			if !c.HttpOnly || c.Secure != tt.secure || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.MaxAge <= 0 {
+				t.Errorf("%s: %+v", tt.public, c)
+			}
+		}
+	}
+}
+
+func TestForeignPagesAreRefused(t *testing.T) {
+	_, h, _ := newServer(t, "https://login.example.com")
+	routes := []string{
+		"POST /login", "POST /login/complete", "POST /user/bind", "POST /user/unbind", "POST /logout",
+		"GET /login/events", // it begins a login
+	}
+	foreign := []http.Header{
+		{"Origin": {"https://evil.example"}},
+		{"Origin": {"null"}},
+		{"Sec-Fetch-Site": {"cross-site"}},
+		{"Sec-Fetch-Site": {"same-site"}, "Origin": {"https://app.example.com"}},
+	}
+	for _, route := range routes {
+		for _, head := range foreign {
+			method, path, _ := strings.Cut(route, " ")
+			r := httptest.NewRequestWithContext(t.Context(), method, "http://127.0.0.1:8080"+path, nil)
+			r.Header = head
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code != http.StatusForbidden {
+				t.Errorf("%s with %v: %d, want 403", route, head, w.Code)
+			}
+		}
+	}
+}
+
+func TestOwnPagesAreServed(t *testing.T) {
+	s, _, _ := newServer(t, "https://login.example.com")
+	for _, head := range []http.Header{
+		{},
+		{"Sec-Fetch-Site": {"same-origin"}},
+		{"Sec-Fetch-Site": {"none"}},
+		// A proxy in front changes Host: the public origin counts.
+		{"Sec-Fetch-Site": {"same-site"}, "Origin": {"https://login.example.com"}},
+		{"Origin": {"https://login.example.com"}},
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://10.0.0.7:8080/login/events", nil)
+		r.Header = head
+		if s.isForeign(r) {
+			t.Errorf("%v is refused", head)
+		}
+	}
+}
+
+func TestErrorsInTheFormAskedFor(t *testing.T) {
+	_, h, _ := newServer(t, "http://localhost:8080")
+	for _, tt := range []struct {
+		method, path, accept, body, contentType string
+		status                                  int
+		wantType, want                          string
+	}{
+		{"GET", "/nowhere", "text/html", "", "", 404, "text/html; charset=utf-8", "There is no such page"},
+		{"GET", "/nowhere", "application/json", "", "", 404, "application/json; charset=utf-8", `"error":"not_found"`},
+		{"GET", "/nowhere", "", "", "", 404, "text/plain; charset=utf-8", "not_found"},
+		{"PUT", "/login", "application/json", "", "", 405, "application/json; charset=utf-8", `"error":"method_not_allowed"`},
+		{"POST", "/login/complete", "", "", "", 409, "application/json; charset=utf-8", `"error":"not_ready"`},
+		{"POST", "/login/complete", "", "{", "application/json", 400, "application/json; charset=utf-8", `"error":"bad_request"`},
+		{"POST", "/login/complete", "", "<a/>", "text/xml", 415, "application/json; charset=utf-8", `"error":"bad_request"`},
+		{"POST", "/user/bind", "", "username=a&password=b", "application/x-www-form-urlencoded", 409, "application/json; charset=utf-8", `"status":false`},
+		{"POST", "/login", "", "username=" + strings.Repeat("a", 70<<10), "application/x-www-form-urlencoded", 413, "text/plain; charset=utf-8", "too_large"},
+		{"POST", "/user/signup", "application/json", "", "", 404, "application/json; charset=utf-8", `"error":"not_found"`},
+		{"GET", "/auth/verify", "", "", "", 401, "text/plain; charset=utf-8", "unauthenticated"},
+		{"POST", "/user/unbind", "text/html", "", "", 401, "text/html; charset=utf-8", "sign in first"},
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), tt.method, tt.path, strings.NewReader(tt.body))
+		r.Header.Set("Accept", tt.accept)
+		r.Header.Set("Content-Type", tt.contentType)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != tt.status || w.Header().Get("Content-Type") != tt.wantType || !strings.Contains(w.Body.String(), tt.want) {
+			t.Errorf("%s %s (Accept %q): %d %s\n%.300s", tt.method, tt.path, tt.accept, w.Code, w.Header().Get("Content-Type"), w.Body)
+		}
+	}
+}
+
+// Each code that an answer carries needs words for people, in both languages.
+func TestEveryErrorHasWords(t *testing.T) {
+	for _, a := range answers() {
+		for _, lang := range []string{langChinese, langEnglish} {
+			texts := TextsIn(lang)
+			if _, ok := texts.errors[a.code]; !ok && !strings.HasPrefix(a.err.Error(), "wechat") && !isCallbackCode(a.code) {
+				t.Errorf("%s: no words for %q", lang, a.code)
+			}
+		}
+	}
+}
+
+// isCallbackCode: WeChat's servers read no words.
+func isCallbackCode(code string) bool {
+	return code == "bad_signature" || code == "wrong_mode" || code == "foreign_appid" || code == "stale"
+}
+
+func TestWrappedErrorsKeepTheirStatus(t *testing.T) {
+	for _, tt := range []struct {
+		err    error
+		status int
+	}{
+		{fmt.Errorf("completing: %w", login.ErrEnded), 410},
+		{fmt.Errorf("completing: %w", login.ErrNotReady), 409},
+		{unstored{fmt.Errorf("recording: %w", login.ErrEnded)}, 503},
+		{errors.New("pool is closed"), 500},
+	} {
+		if got := answerTo(tt.err).status; got != tt.status {
+			t.Errorf("%v: %d, want %d", tt.err, got, tt.status)
+		}
+	}
+}
+
+func TestLogHasNoQueryAndNoInternals(t *testing.T) {
+	_, h, log := newServer(t, "http://localhost:8080")
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/nowhere?signature=s3cret&openid=oSecret", nil)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if strings.Contains(log.String(), "ecret") {
+		t.Errorf("the query is in the log: %s", log)
+	}
+	var line struct {
+		Path, Error string
+		Status      int
+	}
+	if err := json.Unmarshal(log.Bytes(), &line); err != nil || line.Path != "/nowhere" || line.Status != 404 || line.Error != "not_found" {
+		t.Errorf("one line a request: %s (%v)", log, err)
+	}
+}
+
+func TestForgedForwardedForIsIgnored(t *testing.T) {
+	for _, tt := range []struct {
+		proxies, want string
+	}{
+		{"", "192.0.2.1"},
+		{"10.0.0.0/8", "192.0.2.1"},          // the peer is no proxy of ours
+		{"192.0.2.0/24", "203.0.113.9"},      // it is: its word counts, the client's before it doesn't
+		{"192.0.2.1/32", "203.0.113.9"},      //
+		{"2001:db8::/32", "192.0.2.1"},       //
+		{"192.168.0.0/16", "192.0.2.1"},      //
+		{"127.0.0.0/8,::1/128", "192.0.2.1"}, //
+	} {
+		_, h, log := newServer(t, "http://localhost:8080", func(c *Config) {
+			for p := range strings.SplitSeq(tt.proxies, ",") {
+				if p != "" {
+					c.TrustedProxies = append(c.TrustedProxies, netip.MustParsePrefix(p))
+				}
+			}
+		})
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/nowhere", nil)
+		r.RemoteAddr = "192.0.2.1:4711"
+		r.Header.Set("X-Forwarded-For", "127.0.0.1, 203.0.113.9")
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		if !strings.Contains(log.String(), `"ip":"`+tt.want+`"`) {
+			t.Errorf("proxies %q: want %s in %s", tt.proxies, tt.want, log)
+		}
+	}
+}
+
+func TestPagesAndAssets(t *testing.T) {
+	s, h, _ := newServer(t, "https://login.example.com")
+	get := func(path, language string) *httptest.ResponseRecorder {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil)
+		r.Header.Set("Accept-Language", language)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w
+	}
+	en, zh := get("/login?next=/orders", "en"), get("/login?next=//evil.example", "zh-CN,zh;q=0.9")
+	if en.Code != 200 || !strings.Contains(en.Body.String(), `lang="en"`) || !strings.Contains(en.Body.String(), `value="/orders"`) {
+		t.Errorf("English page: %d\n%s", en.Code, en.Body)
+	}
+	if !strings.Contains(zh.Body.String(), `lang="zh-CN"`) || strings.Contains(zh.Body.String(), "evil") {
+		t.Errorf("Chinese page:\n%s", zh.Body)
+	}
+	for _, w := range []*httptest.ResponseRecorder{en, get("/nowhere", "en")} {
+		if w.Header().Get("Strict-Transport-Security") == "" || !strings.HasPrefix(w.Header().Get("Content-Security-Policy"), "default-src 'none';") {
+			t.Errorf("header %v", w.Header())
+		}
+	}
+	for name := range s.assets {
+		w := get(s.assets.url(name), "")
+		if w.Code != 200 || !strings.Contains(w.Header().Get("Cache-Control"), "immutable") {
+			t.Errorf("%s: %d %v", name, w.Code, w.Header())
+		}
+		if w := get("/static/"+name, ""); w.Header().Get("Cache-Control") != "no-cache" {
+			t.Errorf("%s without its digest is kept: %v", name, w.Header())
+		}
+	}
+	for _, path := range []string{"/static/", "/static/templates/login.html", "/static/../go.mod", "/static/static.go"} {
+		if w := get(path, ""); w.Code != 404 {
+			t.Errorf("%s: %d", path, w.Code)
+		}
+	}
+}
+
+// The picture is what people scan: it has to say the URL, stay small, and have its margin.
+func TestQRCodeReadsBack(t *testing.T) {
+	for _, content := range []string{
+		"http://weixin.qq.com/q/02l8ZWZ6pPfvk1zcGm1sce",
+		"http://192.168.1.5:8090/q/N94Lj6IzXmuNopHm0c9p",
+		"https://example.com/" + strings.Repeat("x", 180),
+	} {
+		png, err := drawQR(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(png) > 2500 {
+			t.Errorf("%d bytes for %d characters", len(png), len(content))
+		}
+		img, _, err := image.Decode(bytes.NewReader(png))
+		if err != nil {
+			t.Fatal(err)
+		}
+		bitmap, err := gozxing.NewBinaryBitmapFromImage(img)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := qrcode.NewQRCodeReader().Decode(bitmap, nil)
+		if err != nil || got.GetText() != content {
+			t.Errorf("read %v (%v), want %s", got, err, content)
+		}
+	}
+	if _, err := drawQR(strings.Repeat("x", 5000)); err == nil {
+		t.Error("what fits no code must be an error")
+	}
+}
+
+func BenchmarkDrawQR(b *testing.B) {
+	for b.Loop() {
+		if _, err := drawQR("http://weixin.qq.com/q/02l8ZWZ6pPfvk1zcGm1sce"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
