@@ -39,9 +39,9 @@ fuzz: ## every fuzz target for FUZZTIME
 		done; \
 	done
 
-screenshots: ## docs/screenshots, taken anew
+screenshots: ## docs/images, taken anew
 	@$(SETUP) postgresql chromium
-	SCREENSHOTS=$(CURDIR)/docs/screenshots go test -count=1 -run '^TestScreenshots$$' ./internal/e2e
+	go run ./internal/e2e/screenshots docs/images
 
 build: ## bin/scanlogin, one static file
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/scanlogin ./cmd/scanlogin

@@ -25,6 +25,10 @@ import (
 // After SIGTERM, what is under way gets this long; the contract promises 10 s in all.
 const shutdownDeadline = 8 * time.Second
 
+// ticketDeadline is how long a browser waits for WeChat to make its code, before it is
+// told that WeChat can't be reached. It answers in 50 to 500 ms on a good day.
+const ticketDeadline = 4 * time.Second
+
 // beat is how often a stream is heard of and checked for having gone away. A shorter
 // grace needs a shorter beat, or it would be over before anybody noticed.
 const beat = 12 * time.Second
@@ -135,6 +139,8 @@ func tickets(cfg config.Config) func(context.Context, int32, time.Duration) (log
 	client := &wechat.Client{AppID: cfg.WeChatAppID, AppSecret: cfg.WeChatAppSecret.Reveal(), BaseURL: cfg.WeChatAPIURL.String()}
 	client.Token = wechat.NewMemoryTokens(client.StableToken)
 	return func(ctx context.Context, scene int32, ttl time.Duration) (login.Ticket, error) {
+		ctx, cancel := context.WithTimeout(ctx, ticketDeadline)
+		defer cancel()
 		t, err := client.CreateQRCode(ctx, scene, ttl)
 		return login.Ticket{Ticket: t.Ticket, URL: t.URL}, err
 	}

@@ -137,6 +137,7 @@ type world struct {
 	// before runs between Subscribe and the read of the row, and between that and Serve.
 	before, between func(login.ID)
 	first           func(login.Login) []byte
+	wrap            func(http.ResponseWriter) http.ResponseWriter
 }
 
 // transports are the ways to a stream: taken over, or served by a handler that stays.
@@ -217,6 +218,9 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	rw.Header().Add("Set-Cookie", "a=1")
 	rw.Header().Add("Set-Cookie", "b=2")
+	if w.wrap != nil {
+		rw = w.wrap(rw)
+	}
 	if err := sub.Serve(rw, r, l, w.first(l)); err != nil {
 		w.t.Error(err)
 	}
@@ -317,4 +321,26 @@ func (b *browser) wantEnd() {
 	if e, err := b.skip(); !errors.Is(err, io.EOF) {
 		b.t.Fatalf("want the end, got %+v, %v", e, err)
 	}
+}
+
+// beat gives every stream its heartbeat now.
+func (w *world) beat() {
+	for slot := range w.hub.wheel {
+		new(sweep).run(w.hub, uint8(slot), 0)
+	}
+}
+
+// gone ends everybody's grace and waits until n streams were counted as gone.
+func (w *world) gone(n int) (refs []login.Ref) {
+	w.t.Helper()
+	for len(refs) < n {
+		w.hub.release(w.hub.now() + time.Hour)
+		select {
+		case some := <-w.rows.gone:
+			refs = append(refs, some...)
+		case <-time.After(10 * time.Second):
+			w.t.Fatalf("gone: %v", refs)
+		}
+	}
+	return refs
 }

@@ -183,21 +183,28 @@ func (h *Hub) Drain(ctx context.Context) {
 	}
 }
 
-// takeAll empties the hub, for good.
+// takeAll empties the hub, for good. What isn't open yet stays: attach will refuse it.
 func (h *Hub) takeAll() (streams []*stream, partings []parting) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.draining = true
-	for _, slot := range h.wheel {
-		for s := range slot {
+	for id, s := range h.byID {
+		delete(h.byID, id)
+		for next := s; next != nil; {
+			s, next = next, next.next
+			if s.conn == nil {
+				s.next, h.byID[id] = h.byID[id], s
+				continue
+			}
+			s.gone = true
 			streams = append(streams, s)
 		}
 	}
-	for _, s := range streams {
-		h.remove(s)
+	for _, slot := range h.wheel {
+		clear(slot)
 	}
 	partings, h.parting = h.parting, nil
-	h.leaving = nil
+	h.leaving, h.left = nil, nil
 	return streams, partings
 }
 

@@ -410,3 +410,27 @@ func TestWakesForStrangersAreForgotten(t *testing.T) {
 		}
 	})
 }
+
+func TestPushThatFailsEndsOneStreamOnly(t *testing.T) {
+	inBubble(t, Config{}, func(t *testing.T, h *Hub, r *rows, log tap) {
+		good, bad, alsoGood := h.openIn(r, waiting(1)), h.openIn(r, waiting(1)), h.openIn(r, waiting(1))
+		bad.mu.Lock()
+		bad.left = errSlow
+		bad.mu.Unlock()
+		r.set(login.ID{1}, login.BindRequired)
+		h.Wake(login.ID{1})
+		synctest.Wait()
+		if why := log.ended(t); why != "slow" || h.Len() != 2 || bad.closed.IsZero() {
+			t.Errorf("%s, %d streams", why, h.Len())
+		}
+		for _, m := range []*memory{good, alsoGood} {
+			if len(m.told()) != 2 || !m.closed.IsZero() {
+				t.Errorf("told: %q", m.told())
+			}
+		}
+		pass(time.Minute)
+		if len(r.gone) != 0 {
+			t.Error("a login that was scanned is not left")
+		}
+	})
+}

@@ -49,9 +49,6 @@ func TestStreamBeginsWithHeaderRetryAndFirstEvent(t *testing.T) {
 		if e.event != "qr" || !strings.Contains(e.data, `"scene_id":1`) {
 			t.Errorf("first event: %+v", e)
 		}
-		if w.hub.Len() != 1 {
-			t.Errorf("%d streams", w.hub.Len())
-		}
 	}, waiting(1))
 }
 
@@ -219,11 +216,13 @@ func readUntil(t *testing.T, r *bufio.Reader, prefix string) (lines []string) {
 
 func TestPipelinedBytesAreIgnored(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, Config{Beat: time.Second}, transports["http1"], waiting(1))
+	w := newWorld(t, Config{}, transports["http1"], waiting(1))
 	get := "GET /" + login.ID{1}.String() + " HTTP/1.1\r\nHost: a\r\n\r\n"
 	_, r := w.raw(get + get + strings.Repeat("x", 10_000))
 	readUntil(t, r, "event: qr")
-	readUntil(t, r, ":") // a beat has read what came
+	w.only(login.ID{1})
+	w.beat() // reads what came
+	readUntil(t, r, ":")
 	w.rows.set(login.ID{1}, login.Completed)
 	w.hub.Wake(login.ID{1})
 	readUntil(t, r, "event: success")
@@ -258,7 +257,7 @@ func TestHeadGetsTheHeaderOnly(t *testing.T) {
 		if resp.Header.Get("Content-Type") != "text/event-stream" || w.hub.Len() != 0 {
 			t.Errorf("%v, %d streams", resp.Header, w.hub.Len())
 		}
-		if refs := <-w.rows.gone; !slices.Equal(refs, []login.Ref{waiting(1).Ref}) {
+		if refs := w.gone(1); !slices.Equal(refs, []login.Ref{waiting(1).Ref}) {
 			t.Errorf("gone: %v", refs) // it was counted as a stream when the login was claimed
 		}
 	}, waiting(1))
@@ -306,18 +305,47 @@ func TestWriterThatCannotFlushIsRefused(t *testing.T) {
 	}
 }
 
+// hijacker gives away what it has.
+type hijacker struct {
+	http.ResponseWriter
+	conn net.Conn
+	err  error
+}
+
+func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) { return h.conn, nil, h.err }
+
+func TestConnectionThatCannotBeTakenOverIsClosed(t *testing.T) {
+	t.Parallel()
+	ours, theirs := net.Pipe() // has no descriptor
+	broken := errors.New("broken")
+	for want, w := range map[error]http.ResponseWriter{
+		errors.ErrUnsupported: hijacker{httptest.NewRecorder(), ours, nil},
+		broken:                hijacker{httptest.NewRecorder(), nil, broken},
+	} {
+		hub := NewHub(Config{})
+		sub := hub.Subscribe(login.ID{1})
+		err := sub.Serve(w, httptest.NewRequest(http.MethodGet, "/", nil), waiting(1), QR(waiting(1), ""))
+		if !errors.Is(err, want) || len(hub.byID) != 0 || len(hub.leaving) != 1 {
+			t.Errorf("%v, %d logins, %d leave", err, len(hub.byID), len(hub.leaving))
+		}
+	}
+	if _, err := theirs.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Error("still open")
+	}
+}
+
 func TestHangupIsNoticedWithinABeat(t *testing.T) {
-	overTransports(t, Config{Beat: 2 * time.Second, Grace: time.Millisecond}, func(t *testing.T, w *world) {
+	overTransports(t, Config{Beat: time.Second, Grace: time.Millisecond}, func(t *testing.T, w *world) {
 		b, _ := w.open(login.ID{1})
 		left := time.Now()
 		b.hang()
 		if why := w.log.ended(t); why != "hung_up" {
 			t.Errorf("ended: %s", why)
 		}
-		if after := time.Since(left); after > 4*time.Second {
+		if after := time.Since(left); after > 3*time.Second {
 			t.Errorf("noticed after %v", after)
 		}
-		if refs := <-w.rows.gone; !slices.Equal(refs, []login.Ref{waiting(1).Ref}) {
+		if refs := w.gone(1); !slices.Equal(refs, []login.Ref{waiting(1).Ref}) {
 			t.Errorf("gone: %v", refs)
 		}
 		if w.hub.Len() != 0 {
@@ -327,7 +355,7 @@ func TestHangupIsNoticedWithinABeat(t *testing.T) {
 }
 
 func TestGraceCountsEveryStream(t *testing.T) {
-	overTransports(t, Config{Beat: time.Second, Grace: 10 * time.Millisecond}, func(t *testing.T, w *world) {
+	overTransports(t, Config{Grace: time.Minute}, func(t *testing.T, w *world) {
 		var tabs []*browser
 		for range 3 {
 			b, _ := w.open(login.ID{1})
@@ -344,13 +372,10 @@ func TestGraceCountsEveryStream(t *testing.T) {
 		for _, b := range append(tabs, bound) {
 			b.hang()
 		}
-		for range 5 {
-			w.log.ended(t)
+		for w.hub.Len() > 0 {
+			w.beat()
 		}
-		var refs []login.Ref
-		for len(refs) < 3 {
-			refs = append(refs, <-w.rows.gone...)
-		}
+		refs := w.gone(3)
 		one := waiting(1).Ref
 		if !slices.Equal(refs, []login.Ref{one, one, one}) {
 			t.Errorf("gone: %v", refs)
@@ -423,14 +448,12 @@ func TestServerTimeoutsDoNotEndStreams(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, Config{Beat: time.Second}, func(s *httptest.Server) {
-				s.Config.ReadTimeout, s.Config.WriteTimeout = 800*time.Millisecond, 800*time.Millisecond
+				s.Config.ReadTimeout, s.Config.WriteTimeout = 500*time.Millisecond, 500*time.Millisecond
 				start(s)
 			}, waiting(1))
 			b, _ := w.open(login.ID{1})
-			for range 2 { // a second each
-				if e, err := b.next(); err != nil || e.comment == "" {
-					t.Fatalf("%+v, %v", e, err)
-				}
+			if e, err := b.next(); err != nil || e.comment == "" { // after a second
+				t.Fatalf("%+v, %v", e, err)
 			}
 			w.rows.set(login.ID{1}, login.Completed)
 			w.hub.Wake(login.ID{1})
@@ -480,6 +503,59 @@ func TestDrainWhileServing(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 		b.wantEnd()
+	}, waiting(1))
+}
+
+// moment runs something just before a stream gets its connection.
+type moment struct {
+	http.ResponseWriter
+	run func()
+}
+
+func (m moment) Unwrap() http.ResponseWriter { return m.ResponseWriter }
+
+func (m moment) WriteHeader(status int) {
+	m.run()
+	m.ResponseWriter.WriteHeader(status)
+}
+
+func (m moment) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	m.run()
+	return http.NewResponseController(m.ResponseWriter).Hijack()
+}
+
+func TestStreamThatOpensInTheMiddleOfADrainIsEnded(t *testing.T) {
+	overTransports(t, Config{}, func(t *testing.T, w *world) {
+		w.wrap = func(rw http.ResponseWriter) http.ResponseWriter {
+			return moment{rw, func() { w.hub.Drain(t.Context()) }}
+		}
+		b, e := w.open(login.ID{1})
+		if e.event != "qr" {
+			t.Errorf("%+v", e)
+		}
+		if e, err := b.next(); err != nil || e.retry == "" || e.event != "" {
+			t.Errorf("%+v, %v", e, err)
+		}
+		b.wantEnd()
+		w.hub.mu.Lock()
+		defer w.hub.mu.Unlock()
+		if len(w.hub.byID) != 0 || w.hub.Len() != 0 {
+			t.Error("the hub still holds something")
+		}
+	}, waiting(1))
+}
+
+func TestUnavailableEndsTheStreamOfAWaitingLogin(t *testing.T) {
+	overTransports(t, Config{}, func(t *testing.T, w *world) {
+		w.first = func(login.Login) []byte { return Unavailable("wechat_unavailable", 5*time.Second) }
+		b, e := w.open(login.ID{1})
+		if e.event != "unavailable" || e.retry != "5000" { // the last retry line counts
+			t.Errorf("%+v", e)
+		}
+		b.wantEnd()
+		if refs := w.gone(1); !slices.Equal(refs, []login.Ref{waiting(1).Ref}) {
+			t.Errorf("gone: %v", refs)
+		}
 	}, waiting(1))
 }
 

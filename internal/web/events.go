@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -41,7 +42,9 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) resume(w http.ResponseWriter, r *http.Request, key login.Key) error {
 	sub := s.Hub.Subscribe(key.Secret.ID())
 	defer sub.Cancel()
-	l, err := s.Logins.Resume(r.Context(), key)
+	ctx, cancel := context.WithTimeout(r.Context(), requestDeadline)
+	defer cancel()
+	l, err := s.Logins.Resume(ctx, key)
 	if err != nil {
 		return err
 	}
@@ -52,7 +55,9 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) error {
 	secret := login.NewSecret()
 	sub := s.Hub.Subscribe(secret.ID())
 	defer sub.Cancel()
-	l, err := s.Logins.Begin(r.Context(), secret)
+	ctx, cancel := context.WithTimeout(r.Context(), requestDeadline)
+	defer cancel()
+	l, err := s.Logins.Begin(ctx, secret)
 	if err != nil {
 		return err
 	}
@@ -82,8 +87,8 @@ func (s *Server) firstEvent(l login.Login) ([]byte, error) {
 
 // tell says in the stream why there is none.
 func (s *Server) tell(w http.ResponseWriter, r *http.Request, err error) error {
-	if err == nil || r.Context().Err() != nil {
-		return nil // the browser is served, or gone
+	if err == nil {
+		return nil
 	}
 	event := stream.Reconnect()
 	switch {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -28,17 +29,17 @@ func (s *Server) Handler() (http.Handler, error) {
 	get(e, "/login", s.loginPage)
 	e.GET("/login/events", plain(s.events))
 
-	e.GET("/wechat/callback", plain(s.verifyCallback))
-	e.POST("/wechat/callback", plain(s.callback))
+	get(e, "/wechat/callback", s.verifyCallback)
+	post(e, "/wechat/callback", s.callback)
 
-	e.POST("/login/complete", plain(s.complete))
-	e.POST("/user/bind", plain(s.bind))
-	e.POST("/login", plain(s.passwordLogin))
+	post(e, "/login/complete", s.complete)
+	post(e, "/user/bind", s.bind)
+	post(e, "/login", s.passwordLogin)
 
 	get(e, "/user", s.user)
-	e.POST("/user/unbind", plain(s.unbind))
-	e.POST("/logout", plain(s.logout))
-	e.GET("/auth/verify", plain(s.verify))
+	post(e, "/user/unbind", s.unbind)
+	post(e, "/logout", s.logout)
+	get(e, "/auth/verify", s.verify)
 	return e, nil
 }
 
@@ -66,10 +67,25 @@ func plain(h handler) echo.HandlerFunc {
 	return func(c echo.Context) error { return h(c.Response(), c.Request()) }
 }
 
+// requestDeadline bounds what a request waits for: a database that doesn't answer must
+// not collect requests.
+const requestDeadline = 10 * time.Second
+
+// bounded is h with a deadline: every handler but the stream, whose request may last.
+func bounded(h handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		ctx, cancel := context.WithTimeout(r.Context(), requestDeadline)
+		defer cancel()
+		return h(w, r.WithContext(ctx))
+	}
+}
+
 // get also answers HEAD, as people's monitors ask.
 func get(e *echo.Echo, path string, h handler) {
-	e.Match([]string{http.MethodGet, http.MethodHead}, path, plain(h))
+	e.Match([]string{http.MethodGet, http.MethodHead}, path, plain(bounded(h)))
 }
+
+func post(e *echo.Echo, path string, h handler) { e.POST(path, plain(bounded(h))) }
 
 // ipExtractor believes the X-Forwarded-For of the configured proxies alone: by itself
 // echo believes anybody's.

@@ -28,6 +28,8 @@ type requestError string
 
 func (e requestError) Error() string { return string(e) }
 
+var errCallback = errors.New("the callback was not verified")
+
 // statusOf is the HTTP status for an action's error.
 func statusOf(err error) int {
 	if _, ok := errors.AsType[requestError](err); ok {
@@ -42,6 +44,8 @@ func statusOf(err error) int {
 		return http.StatusGone
 	case errors.Is(err, ErrNoCallback), errors.Is(err, ErrClosed):
 		return http.StatusServiceUnavailable
+	case errors.Is(err, errCallback):
+		return http.StatusBadGateway
 	default:
 		return http.StatusInternalServerError
 	}
@@ -240,6 +244,17 @@ func (s *Server) simSay(r *http.Request, p params) (any, error) {
 	}
 	d, err := s.Say(r.Context(), u.OpenID, p["text"])
 	return actionAnswer{u.Name, u.OpenID, d}, err
+}
+
+// simVerify is POST /sim/verify: the console's check of the callback URLs.
+func (s *Server) simVerify(r *http.Request, _ params) (any, error) {
+	switch err := s.VerifyCallbacks(r.Context()); {
+	case errors.Is(err, ErrNoCallback):
+		return nil, err
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", errCallback, err)
+	}
+	return map[string]any{"verified": s.account().Callbacks}, nil
 }
 
 // simFaults is POST /sim/faults. Fields that are absent stay as they are:

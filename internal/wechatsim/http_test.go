@@ -1,6 +1,7 @@
 package wechatsim
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -8,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"scanlogin/internal/wechat"
 )
 
 func TestSimEndpoints(t *testing.T) {
@@ -208,6 +211,56 @@ func TestPage(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestPageOfACodeThatIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := world(t, Safe)
+		s.AddUser("xiaoming", true)
+		old := pathOf(newCode(t, s, 7, 60).URL)
+		time.Sleep(10 * time.Minute)
+		other := pathOf(newCode(t, s, 8, 60).URL)
+		checked := func(path string) string { return `value="` + path + `" checked` }
+		if body := get(t, s, "/q/"+old, "en").Body.String(); !strings.Contains(body, checked(old)) || strings.Contains(body, checked(other)) {
+			t.Error("the phone should look at the expired code")
+		}
+		if body := get(t, s, "/q/nothing", "en").Body.String(); !strings.Contains(body, "This QR code has expired") || strings.Contains(body, checked(other)) {
+			t.Error("the phone should look at no code")
+		}
+		if body := get(t, s, "/?code="+old, "en").Body.String(); !strings.Contains(body, checked(other)) {
+			t.Error("the page should go on with the newest code")
+		}
+	})
+}
+
+func TestVerifyCallbacks(t *testing.T) {
+	var answer func(w http.ResponseWriter, r *http.Request)
+	callback := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answer(w, r) }))
+	defer callback.Close()
+	s := newServer(t, Config{CallbackURLs: []string{callback.URL + "/wechat/callback?site=1"}})
+	for _, tt := range []struct {
+		name   string
+		status int
+		answer func(w http.ResponseWriter, r *http.Request)
+	}{
+		{"right", 200, func(w http.ResponseWriter, r *http.Request) {
+			q := r.URL.Query()
+			if r.Method != http.MethodGet || q.Get("site") != "1" || q.Get("signature") != wechat.Sign(testToken, q.Get("timestamp"), q.Get("nonce")) {
+				t.Errorf("%s %v", r.Method, q)
+			}
+			_, _ = io.WriteString(w, q.Get("echostr"))
+		}},
+		{"other body", 502, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "success") }},
+		{"forbidden", 502, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }},
+	} {
+		answer = tt.answer
+		if status, got := call(t, s, http.MethodPost, "/sim/verify", ""); status != tt.status {
+			t.Errorf("%s: status %d, %v", tt.name, status, got)
+		}
+	}
+	if status, _ := call(t, newServer(t, Config{}), http.MethodPost, "/sim/verify", ""); status != http.StatusServiceUnavailable {
+		t.Errorf("no callback: status %d", status)
 	}
 }
 

@@ -23,6 +23,7 @@ type pageView struct {
 	Codes   []codeView
 	Person  *personView // who holds the phone
 	Code    *codeView   // what it looks at
+	Gone    bool        // the code that was asked for is long over
 	Weather []string    // the faults in force, in words
 }
 
@@ -50,13 +51,15 @@ func parsePages() (*template.Template, error) {
 }
 
 // phonePage is GET / and GET /q/{code}: the phone, in the hands of ?user=, looking
-// at the code of the path or of ?code=, else at the newest one.
+// at the code of the path or of ?code=, else at the newest one. A real phone comes
+// by /q/ and looks at that code or at none.
 func (s *Server) phonePage(w http.ResponseWriter, r *http.Request) {
-	code := r.PathValue("code")
-	if code == "" {
-		code = r.URL.Query().Get("code")
+	st, path, query := s.state(), r.PathValue("code"), r.URL.Query()
+	gone := path != "" && !s.lookAt(&st, path)
+	if path == "" {
+		path = query.Get("code")
 	}
-	view := newPageView(s.state(), textsFor(r.Header.Get("Accept-Language")), r.URL.Query().Get("user"), code)
+	view := newPageView(st, textsFor(r.Header.Get("Accept-Language")), query.Get("user"), path, gone)
 	var page bytes.Buffer
 	if err := s.pages.Execute(&page, view); err != nil {
 		s.log.ErrorContext(r.Context(), "render the phone page", "error", err)
@@ -74,8 +77,21 @@ func (s *Server) phonePage(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(page.Bytes()) // only a caller that hung up makes this fail
 }
 
-func newPageView(st state, t texts, openid, path string) pageView {
-	v := pageView{T: t, State: st, Now: time.Now(), Weather: weather(st.Faults, t)}
+// lookAt adds the code of path to those that st shows, if it is not among them. It
+// reports false when there is none.
+func (s *Server) lookAt(st *state, path string) bool {
+	if slices.ContainsFunc(st.Codes, func(c codeState) bool { return pathOf(c.URL) == path }) {
+		return true
+	}
+	code, err := s.codeByURL(path)
+	if err == nil {
+		st.Codes = append(st.Codes, s.codeState(code, time.Now()))
+	}
+	return err == nil
+}
+
+func newPageView(st state, t texts, openid, path string, gone bool) pageView {
+	v := pageView{T: t, State: st, Now: time.Now(), Gone: gone, Weather: weather(st.Faults, t)}
 	for _, u := range st.Users {
 		v.People = append(v.People, newPersonView(u))
 	}
@@ -86,7 +102,7 @@ func newPageView(st state, t texts, openid, path string) pageView {
 		v.Person = &v.People[i]
 		v.Person.Selected = true
 	}
-	if i := chooseCode(v.Codes, path); i >= 0 {
+	if i := chooseCode(v.Codes, path); i >= 0 && !gone {
 		v.Code = &v.Codes[i]
 		v.Code.Selected = true
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
 	"math/big"
 	"net/http"
 	"net/url"
@@ -197,17 +196,7 @@ func (s *Server) post(e event) (answer, error) {
 		return answer{}, errors.New("the callback URL is not usable")
 	}
 	req.Header.Set("Content-Type", "text/xml")
-	req.Header.Set("User-Agent", "Mozilla/4.0")
-	resp, err := s.client.Do(req)
-	if err != nil {
-		return answer{}, withoutURL(err)
-	}
-	defer resp.Body.Close()
-	reply, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
-	if err != nil {
-		return answer{}, withoutURL(err)
-	}
-	return answer{resp.StatusCode, reply}, nil
+	return s.send(req)
 }
 
 // withoutURL keeps the query of the callback, which holds signature and openid,
@@ -228,6 +217,11 @@ func (s *Server) nextCallback(query url.Values) string {
 	base := s.cfg.CallbackURLs[s.pushed%uint64(len(s.cfg.CallbackURLs))]
 	s.pushed++
 	s.mu.Unlock()
+	return withQuery(base, query)
+}
+
+// withQuery adds query to a URL that may have one already.
+func withQuery(base string, query url.Values) string {
 	if strings.Contains(base, "?") {
 		return base + "&" + query.Encode()
 	}

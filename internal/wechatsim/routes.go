@@ -31,6 +31,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle("POST /sim/follow", s.action(s.simFollow))
 	mux.Handle("POST /sim/unsubscribe", s.action(s.simUnsubscribe))
 	mux.Handle("POST /sim/say", s.action(s.simSay))
+	mux.Handle("POST /sim/verify", s.action(s.simVerify))
 	mux.Handle("POST /sim/faults", s.action(s.simFaults))
 
 	return http.NewCrossOriginProtection().Handler(mux)
