@@ -73,7 +73,7 @@ func (s *Server) react(ctx context.Context, m wechat.Message) (string, error) {
 	}
 	s.Logger.InfoContext(ctx, "push from WeChat", "type", m.MsgType, "event", m.Event)
 	if strings.EqualFold(m.Event, "subscribe") {
-		return phoneTexts.Welcome(s.site()), nil
+		return phoneWelcome(s.site()), nil
 	}
 	return "", nil
 }
@@ -81,12 +81,12 @@ func (s *Server) react(ctx context.Context, m wechat.Message) (string, error) {
 func (s *Server) replyText(o login.Outcome) string {
 	switch o {
 	case login.LoggedIn:
-		return phoneTexts.LoggedIn(s.site())
+		return phoneLoggedIn(s.site())
 	case login.MustBind:
-		return phoneTexts.GoBind(s.site())
+		return phoneGoBind(s.site())
 	case login.Used:
-		return phoneTexts.Used()
+		return phoneUsed()
 	case login.Stale:
 	}
-	return phoneTexts.Expired()
+	return phoneExpired()
 }

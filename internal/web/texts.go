@@ -152,7 +152,7 @@ func chinese() Texts {
 		BindSkip:      "暂不绑定，使用账号密码登录",
 		ModeBind:      "已有账号",
 		ModeSignup:    "新建账号",
-		SignupLead:    "设置用户名和密码，微信将自动绑定到新账号。",
+		SignupLead:    "设置用户名和密码，微信将自动绑定。",
 		SignupSubmit:  "创建并登录",
 		FailedNetwork: "网络连接失败，请检查网络后重试。",
 		FailedBusy:    "尝试次数过多，请稍后再试。",
@@ -216,7 +216,7 @@ func english() Texts {
 		ScanTitle:         "Scan with WeChat",
 		Connecting:        "Getting a code…",
 		QRAlt:             "WeChat QR code to sign in with",
-		ScanLead:          "Open WeChat, tap Scan, point it here",
+		ScanLead:          "Open WeChat and tap Scan",
 		ScanHow:           "The first time, follow the account when WeChat asks",
 		ScanInWeChat:      "Press and hold the code, then choose to scan it",
 		ScanOnPhone:       "On this phone? Save the code, then pick it from the album in WeChat’s Scan",
@@ -241,7 +241,7 @@ func english() Texts {
 		BindLead:      "Enter your username and password once. From then on a scan is enough.",
 		BindSubmit:    "Link and sign in",
 		BindSkip:      "Not now, sign in with a password",
-		ModeBind:      "My account",
+		ModeBind:      "Existing account",
 		ModeSignup:    "New account",
 		SignupLead:    "Choose a username and a password. Your WeChat is linked to the new account.",
 		SignupSubmit:  "Create and sign in",
@@ -288,39 +288,35 @@ func english() Texts {
 	}
 }
 
-// phoneTexts are the texts sent to the phone that scanned: in both languages,
-// since WeChat's push doesn't say which one its owner reads. site is the host
-// name of the page.
-var phoneTexts phone
+// The texts sent to the phone that scanned are in both languages, since WeChat's push
+// doesn't say which one its owner reads. site is the host name of the page.
 
-type phone struct{}
-
-// LoggedIn is for the scan of a WeChat that is bound to an account.
-func (phone) LoggedIn(site string) string {
+// phoneLoggedIn is for the scan of a WeChat that is bound to an account.
+func phoneLoggedIn(site string) string {
 	return "您正在登录 " + site + "。如非本人操作，请立即修改密码并解除绑定。\n" +
 		"You are signing in to " + site + ". If this wasn't you, change your password and unlink WeChat."
 }
 
-// GoBind is for the scan of a WeChat that no account is bound to.
-func (phone) GoBind(site string) string {
+// phoneGoBind is for the scan of a WeChat that no account is bound to.
+func phoneGoBind(site string) string {
 	return "扫码成功。请回到 " + site + " 的页面，绑定账号后完成登录。\n" +
 		"Scanned. Go back to the page of " + site + " and link your account to sign in."
 }
 
-// Expired is for a code whose time is over.
-func (phone) Expired() string {
+// phoneExpired is for a code whose time is over.
+func phoneExpired() string {
 	return "二维码已过期，请刷新页面后重新扫码。\n" +
 		"This code has expired. Please get a new one on the page and scan again."
 }
 
-// Used is for a code that somebody else has scanned before.
-func (phone) Used() string {
+// phoneUsed is for a code that somebody else has scanned before.
+func phoneUsed() string {
 	return "该二维码已被他人使用，请刷新页面后重新扫码。\n" +
 		"Somebody else has used this code. Please get a new one on the page and scan again."
 }
 
-// Welcome is for somebody who follows the account without a code.
-func (phone) Welcome(site string) string {
+// phoneWelcome is for somebody who follows the account without a code.
+func phoneWelcome(site string) string {
 	return "感谢关注！在 " + site + " 的登录页扫描二维码即可登录。\n" +
 		"Thanks for following! Scan the code on the sign-in page of " + site + " to sign in."
 }

@@ -97,11 +97,11 @@ func TestErrorTexts(t *testing.T) {
 func TestPhoneTexts(t *testing.T) {
 	site := strings.Repeat("a", 253) // the longest host name
 	for name, text := range map[string]string{
-		"expired":  phoneTexts.Expired(),
-		"used":     phoneTexts.Used(),
-		"welcome":  phoneTexts.Welcome(site),
-		"loggedIn": phoneTexts.LoggedIn(site),
-		"goBind":   phoneTexts.GoBind(site),
+		"expired":  phoneExpired(),
+		"used":     phoneUsed(),
+		"welcome":  phoneWelcome(site),
+		"loggedIn": phoneLoggedIn(site),
+		"goBind":   phoneGoBind(site),
 	} {
 		zh, en, two := strings.Cut(text, "\n")
 		if !two || !hasHan(zh) || hasHan(en) || strings.Contains(en, "\n") {
