@@ -11,9 +11,9 @@ import (
 )
 
 // The comments that keep a stream open (WHATWG HTML, 9.2.7: proxies drop silent ones).
-var (
-	heartbeat   = []byte(":\n\n")
-	unavailable = []byte(": database unavailable\n\n")
+const (
+	heartbeat   = ":\n\n"
+	unavailable = ": database unavailable\n\n"
 )
 
 // QR is the event of a waiting login: the code to scan as a data URI, and the whole
@@ -77,11 +77,11 @@ func retry(d time.Duration) []byte {
 	return append(strconv.AppendInt([]byte("retry: "), d.Milliseconds(), 10), '\n')
 }
 
-// reconnect is the retry line that every stream begins with, 1 to 3 s: who is cut off
+// greeting is the retry line that every stream begins with, 1 to 3 s: who is cut off
 // together doesn't come back together.
-func reconnect() []byte { return retry(between(time.Second, 3*time.Second)) }
+func greeting() []byte { return retry(between(time.Second, 3*time.Second)) }
 
-// Reconnect is all that a draining instance has to say, 0.5 to 5 s.
+// Reconnect is all that a draining instance has to say: a retry line, 0.5 to 5 s.
 func Reconnect() []byte {
 	return append(retry(between(500*time.Millisecond, 5*time.Second)), '\n')
 }

@@ -64,7 +64,7 @@ func (m *memory) told() (texts []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, e := range m.wrote {
-		if e.text != string(heartbeat) {
+		if e.text != heartbeat {
 			texts = append(texts, e.text)
 		}
 	}
@@ -217,7 +217,7 @@ func TestLookFailureLosesNoWake(t *testing.T) {
 		h.Wake(login.ID{1})
 		pass(time.Minute)
 		for _, text := range m.told()[1:] {
-			if text != string(unavailable) {
+			if text != unavailable {
 				t.Errorf("told: %q", text)
 			}
 		}

@@ -214,14 +214,17 @@ func (h *Hub) untold(l login.Login) (streams []*stream) {
 	return streams
 }
 
-// event is what a stream is told of a state other than waiting.
+// Event is what a stream is told of this state. It is nil for a waiting login, whose
+// event has a picture: see [QR].
 func (h *Hub) Event(s login.State) []byte {
 	switch s {
 	case login.Authenticated, login.Completed:
 		return Success()
+	case login.BindRequired:
+		return BindRequired(h.config.Signup)
 	case login.Expired:
 		return Expired()
 	default:
-		return BindRequired(h.config.Signup)
+		return nil
 	}
 }

@@ -51,9 +51,9 @@ func (s *Subscription) Serve(w http.ResponseWriter, r *http.Request, l login.Log
 		return WriteOnce(w, r, Reconnect())
 	case ended(l.State), ends(first), r.Method == http.MethodHead:
 		s.abandon(l)
-		return WriteOnce(w, r, append(reconnect(), first...))
+		return WriteOnce(w, r, append(greeting(), first...))
 	}
-	first = append(reconnect(), first...)
+	first = append(greeting(), first...)
 	if r.TLS == nil && r.ProtoMajor == 1 {
 		err := s.takeOver(w, l, first)
 		if !errors.Is(err, http.ErrNotSupported) {

@@ -17,7 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -434,11 +433,11 @@ func TestFullMailboxIsSlow(t *testing.T) {
 	t.Parallel()
 	box := newMailbox()
 	for range cap(box.post) {
-		if err := box.write(heartbeat); err != nil {
+		if err := box.write([]byte(heartbeat)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := box.write(heartbeat); because(err) != slow {
+	if err := box.write([]byte(heartbeat)); because(err) != slow {
 		t.Error(err)
 	}
 }
@@ -572,7 +571,7 @@ func TestReusedFDNeverGetsForeignEvent(t *testing.T) {
 		old := w.only(login.ID{1})
 		fd := descriptor(t, old)
 		w.hub.drop(old, errHungUp)
-		lower.Close()
+		_ = lower.Close()
 		b, _ := w.open(login.ID{2})
 		current := w.only(login.ID{2})
 		same := descriptor(t, current) == fd
@@ -609,8 +608,7 @@ func (w *world) only(id login.ID) *stream {
 
 func descriptor(t *testing.T, s *stream) (n uintptr) {
 	t.Helper()
-	var raw syscall.RawConn = s.conn.(*socket).raw
-	if err := raw.Control(func(fd uintptr) { n = fd }); err != nil {
+	if err := s.conn.(*socket).raw.Control(func(fd uintptr) { n = fd }); err != nil {
 		t.Fatal(err)
 	}
 	return n

@@ -92,9 +92,9 @@ func (w *sweep) take(h *Hub, slot uint8, now time.Duration) (comment []byte) {
 		nudge(h.kick)
 	}
 	if h.failing {
-		return unavailable
+		return []byte(unavailable)
 	}
-	return heartbeat
+	return []byte(heartbeat)
 }
 
 // putBack moves the streams whose row had more time than thought. This is the moment
