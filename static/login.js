@@ -405,7 +405,7 @@ function bound({ redirect }) {
 function refuse(status, body) {
   const reason = body.err || body.message;
   if (status === 410) return expire();
-  if (status === 409 && !body.err) return stream.open();
+  if (status === 409 && (body.error === 'not_ready' || !reason)) return stream.open();
   if (status === 0) showBindError(texts.textNetwork);
   else if (status === 429) showBindError(reason || texts.textBusy);
   else if (status >= 500) showBindError(texts.textServer);

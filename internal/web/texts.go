@@ -192,6 +192,10 @@ func chinese() Texts {
 			"pool_exhausted":      "当前扫码人数较多，请稍后再试。",
 			"wechat_unavailable":  "暂时无法连接微信，请稍后再试。",
 			"unavailable":         "服务暂时不可用，请稍后再试。",
+			"bad_signature":       "签名校验失败。",
+			"wrong_mode":          "消息加密方式与设置不符。",
+			"foreign_appid":       "消息不属于本公众号。",
+			"stale":               "消息时间超出允许范围。",
 			"internal":            "服务出现问题，请稍后再试。",
 		},
 	}
@@ -283,6 +287,10 @@ func english() Texts {
 			"pool_exhausted":      "Many people are signing in right now. Please try again in a while.",
 			"wechat_unavailable":  "WeChat can’t be reached right now. Please try again in a while.",
 			"unavailable":         "The service is unavailable right now. Please try again in a while.",
+			"bad_signature":       "The signature doesn’t match.",
+			"wrong_mode":          "The message isn’t encrypted as configured.",
+			"foreign_appid":       "The message is for another Official Account.",
+			"stale":               "The message’s time is outside the allowed window.",
 			"internal":            "Something went wrong here. Please try again in a while.",
 		},
 	}
