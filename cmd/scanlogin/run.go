@@ -74,6 +74,7 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 	i.hub = stream.NewHub(stream.Config{
 		Beat:   max(time.Second, min(beat, cfg.SceneGrace.Truncate(time.Second))),
 		Grace:  cfg.SceneGrace,
+		Signup: cfg.Signup,
 		Look:   logins.Look,
 		Gone:   logins.Gone,
 		Logger: logger,
@@ -100,6 +101,7 @@ func (i *instance) listen(ctx context.Context, logins *login.Service) error {
 			TrustedProxies: i.cfg.TrustedProxies,
 			AllowedOrigins: i.cfg.AllowedOrigins,
 			CookieDomain:   i.cfg.CookieDomain,
+			Signup:         i.cfg.Signup,
 		},
 		Logins:   logins,
 		Accounts: &account.Service{Store: postgres.Accounts{DB: i.db}, SessionTTL: i.cfg.SessionTTL},

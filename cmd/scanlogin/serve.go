@@ -28,9 +28,6 @@ func serveCommand() command {
 // serve runs one instance until ctx ends.
 func (p program) serve(ctx context.Context, cfg config.Config, migrate bool) error {
 	logger := p.logger(cfg)
-	if cfg.Signup {
-		logger.WarnContext(ctx, "SIGNUP=on has no effect yet: accounts are made with scanlogin user add")
-	}
 	if migrate {
 		// The direct connection: the lock that keeps instances apart lives in a session.
 		if err := postgres.Migrate(ctx, cfg.DatabaseListenURL.Reveal(), cfg.DatabaseSchema); err != nil {

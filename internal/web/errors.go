@@ -42,6 +42,9 @@ func answers() []answer {
 		{login.ErrTied, http.StatusConflict, "already_bound"},
 		{errSignIn, http.StatusUnauthorized, "invalid_credentials"},
 		{account.ErrCredentials, http.StatusForbidden, "invalid_credentials"},
+		{account.ErrNameTaken, http.StatusConflict, "username_taken"},
+		{account.ErrName, http.StatusBadRequest, "invalid_username"},
+		{account.ErrPassword, http.StatusBadRequest, "invalid_password"},
 		{account.ErrNoSession, http.StatusUnauthorized, "unauthenticated"},
 		{errForeign, http.StatusForbidden, "forbidden"},
 		{errMalformed, http.StatusBadRequest, "bad_request"},
@@ -89,7 +92,7 @@ func (s *Server) answerError(err error, c echo.Context) {
 func (s *Server) writeAnswer(w http.ResponseWriter, r *http.Request, a answer) error {
 	text := textsFor(r).Error(a.code)
 	switch {
-	case strings.HasPrefix(r.URL.Path, "/user/bind"):
+	case r.URL.Path == "/user/bind" || r.URL.Path == "/user/signup":
 		return writeJSON(w, a.status, map[string]any{"status": false, "err": text, "error": a.code, "message": text})
 	case wantsJSON(r) || r.URL.Path == "/login/complete":
 		return writeJSON(w, a.status, map[string]any{"error": a.code, "message": text})

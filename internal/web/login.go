@@ -1,8 +1,11 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"net/http"
+
+	"github.com/labstack/echo/v4"
 
 	"scanlogin/internal/account"
 	"scanlogin/internal/login"
@@ -29,7 +32,7 @@ func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) error {
 	if !s.allowedNext(next) {
 		next = ""
 	}
-	return render(s, w, r, http.StatusOK, "login.html", loginPage{Next: next})
+	return render(s, w, r, http.StatusOK, "login.html", loginPage{Next: next, Signup: s.Signup})
 }
 
 // passwordLogin is the way in without WeChat.
@@ -60,7 +63,7 @@ func (s *Server) refuseLogin(w http.ResponseWriter, r *http.Request, in input) e
 		return errSignIn
 	}
 	a := answerTo(errSignIn)
-	page := loginPage{Username: in.Username, Error: textsFor(r).Error(a.code)}
+	page := loginPage{Username: in.Username, Signup: s.Signup, Error: textsFor(r).Error(a.code)}
 	if s.allowedNext(in.Next) {
 		page.Next = in.Next
 	}
@@ -112,6 +115,21 @@ func notMissing(err error) error {
 // bind ties the WeChat user who scanned this browser's code to an account. Whose openid
 // that is, the row knows; the request is not asked.
 func (s *Server) bind(w http.ResponseWriter, r *http.Request) error {
+	return s.bindTo(w, r, s.Accounts.Verify)
+}
+
+// signup is bind to a new account. One that is made while the scan runs out stays: its
+// owner has just chosen the password, and can sign in with it.
+func (s *Server) signup(w http.ResponseWriter, r *http.Request) error {
+	if !s.Signup {
+		return echo.ErrNotFound
+	}
+	return s.bindTo(w, r, s.Accounts.Create)
+}
+
+type findUser func(ctx context.Context, name, password string) (account.User, error)
+
+func (s *Server) bindTo(w http.ResponseWriter, r *http.Request, find findUser) error {
 	in, err := readInput(r)
 	if err != nil {
 		return err
@@ -124,7 +142,7 @@ func (s *Server) bind(w http.ResponseWriter, r *http.Request) error {
 	if err := s.Logins.AwaitsBind(r.Context(), key); err != nil {
 		return err
 	}
-	user, err := s.Accounts.Verify(r.Context(), in.Username, in.Password)
+	user, err := find(r.Context(), in.Username, in.Password)
 	if err != nil {
 		return err
 	}

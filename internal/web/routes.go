@@ -34,6 +34,7 @@ func (s *Server) Handler() (http.Handler, error) {
 
 	post(e, "/login/complete", s.complete)
 	post(e, "/user/bind", s.bind)
+	post(e, "/user/signup", s.signup)
 	post(e, "/login", s.passwordLogin)
 
 	get(e, "/user", s.user)

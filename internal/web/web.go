@@ -20,6 +20,7 @@ type Config struct {
 	PublicURL      *url.URL       // the origin that browsers see
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	AllowedOrigins []string       // other origins that next may point to
+	Signup         bool           // whoever scans for the first time may make an account
 	CookieDomain   string         // shares the session with sibling hosts; empty: this host alone
 }
 
