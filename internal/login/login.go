@@ -14,6 +14,8 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"time"
 )
@@ -96,8 +98,16 @@ func (s Secret) ID() (id ID) {
 	return id
 }
 
+const hidden = "[secret]"
+
 // LogValue keeps the secret out of logs.
-func (Secret) LogValue() slog.Value { return slog.StringValue("[secret]") }
+func (Secret) LogValue() slog.Value { return slog.StringValue(hidden) }
+
+// Format keeps the secret out of text, whatever the verb.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, hidden) }
+
+// MarshalText keeps the secret out of JSON.
+func (Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
 
 // Ref is where a login lives: a scene, and the login that must still hold it.
 type Ref struct {
