@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -20,7 +21,7 @@ import (
 // means that the connection is dead, however alive it looks: half-open sockets and
 // transaction poolers stay silent for ever.
 const (
-	proofInterval = 5 * time.Second
+	proofInterval = 5 * time.Second // also how long a statement of the listener may take
 	firstBackoff  = 20 * time.Millisecond
 	maxBackoff    = 5 * time.Second
 )
@@ -39,7 +40,8 @@ type Listener struct {
 	Changed func(ids ...login.ID)
 	Logger  *slog.Logger
 
-	up atomic.Bool
+	interval time.Duration // between two proofs of life; 0: proofInterval
+	up       atomic.Bool
 }
 
 // Listening tells whether notifications arrive at present.
@@ -80,7 +82,7 @@ func (l *Listener) listen(ctx context.Context) error {
 		if !proven {
 			return errNoProof
 		}
-		if err := exec(ctx, conn, "SELECT pg_notify($1, '')", proof); err != nil {
+		if err := l.exec(ctx, conn, "SELECT pg_notify($1, '')", proof); err != nil {
 			return fmt.Errorf("sending a proof of life: %w", err)
 		}
 		if proven, err = l.hear(ctx, conn, proof); err != nil {
@@ -101,7 +103,7 @@ func (l *Listener) connect(ctx context.Context) (conn *pgx.Conn, proof string, e
 	// Nobody else listens to the channel of our proof of life.
 	proof = "scanlogin_proof_" + rand.Text()
 	for _, channel := range []string{l.Channel, proof} {
-		if err := exec(ctx, conn, "LISTEN "+pgx.Identifier{channel}.Sanitize()); err != nil {
+		if err := l.exec(ctx, conn, "LISTEN "+pgx.Identifier{channel}.Sanitize()); err != nil {
 			closeConn(ctx, conn)
 			return nil, "", fmt.Errorf("listening to %s: %w", channel, err)
 		}
@@ -109,10 +111,10 @@ func (l *Listener) connect(ctx context.Context) (conn *pgx.Conn, proof string, e
 	return conn, proof, nil
 }
 
-// hear passes on notifications for one proofInterval, and tells whether our own
+// hear passes on notifications until the next proof of life is due, and tells whether our own
 // proof of life was among them.
 func (l *Listener) hear(ctx context.Context, conn *pgx.Conn, proof string) (proven bool, err error) {
-	wait, cancel := context.WithTimeout(ctx, proofInterval)
+	wait, cancel := context.WithTimeout(ctx, cmp.Or(l.interval, proofInterval))
 	defer cancel()
 	for {
 		n, err := conn.WaitForNotification(wait)
@@ -139,8 +141,8 @@ func (l *Listener) pass(ctx context.Context, n *pgconn.Notification) {
 }
 
 // exec runs a statement that must not take long.
-func exec(ctx context.Context, conn *pgx.Conn, statement string, args ...any) error {
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+func (l *Listener) exec(ctx context.Context, conn *pgx.Conn, statement string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(l.interval, proofInterval))
 	defer cancel()
 	_, err := conn.Exec(ctx, statement, args...)
 	return err

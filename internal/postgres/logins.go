@@ -17,6 +17,9 @@ import (
 // that is smaller than this is searched whole.
 const claimSteps = 16
 
+// claimDeadline bounds a claim once it has a connection.
+const claimDeadline = 5 * time.Second
+
 // errRollback ends a transaction whose statement found nothing to change.
 var errRollback = errors.New("postgres: nothing changed")
 
@@ -26,10 +29,23 @@ type Logins struct {
 	AppID string
 }
 
-// Claim walks the ring until it finds a free scene.
+// Claim walks the ring until it finds a free scene. A statement that was sent is waited
+// for, even when ctx ends meanwhile: the caller can give back the scene that it took,
+// while nobody would know of one that was claimed for a caller who had left.
 func (s Logins) Claim(ctx context.Context, id login.ID, ttl, rest time.Duration) (login.Login, error) {
+	conn, err := s.DB.pool.Acquire(ctx)
+	if err != nil {
+		return login.Login{}, err
+	}
+	defer conn.Release()
+	sent, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimDeadline)
+	defer cancel()
+	queries := s.DB.on(conn)
 	for range claimSteps {
-		scene, err := s.DB.Queries.Claim(ctx, pgstore.ClaimParams{Login: id, Ttl: ttl, Rest: rest})
+		if err := ctx.Err(); err != nil {
+			return login.Login{}, err
+		}
+		scene, err := queries.Claim(sent, pgstore.ClaimParams{Login: id, Ttl: ttl, Rest: rest})
 		if errors.Is(err, pgx.ErrNoRows) {
 			continue
 		}
@@ -64,7 +80,7 @@ func (s Logins) Join(ctx context.Context, ref login.Ref) (login.Login, error) {
 	if err != nil {
 		return login.Login{}, err
 	}
-	return newLogin(ref, r.State, r.Ticket, r.Url, r.ExpiresIn), nil
+	return newLogin(ref, r.State, r.Ticket, r.Url, r.ExpiresIn)
 }
 
 // Leave counts one stream less for each ref.
@@ -104,25 +120,24 @@ func (s Logins) Look(ctx context.Context, watched []login.Watch) ([]login.Login,
 	}
 	logins := make([]login.Login, len(rows))
 	for i, r := range rows {
-		logins[i] = newLogin(login.Ref{Scene: r.ID, ID: r.Login}, r.State, r.Ticket, r.Url, r.ExpiresIn)
+		if logins[i], err = newLogin(login.Ref{Scene: r.ID, ID: r.Login}, r.State, r.Ticket, r.Url, r.ExpiresIn); err != nil {
+			return nil, err
+		}
 	}
 	return logins, nil
 }
 
-// newLogin reads a row: one that is out of time has expired, whatever it says, and so
-// has a login whose scene is held by another (it has no state).
-func newLogin(ref login.Ref, state, ticket, url string, expiresIn float64) login.Login {
-	l := login.Login{
+func newLogin(ref login.Ref, state, ticket, url string, expiresIn float64) (login.Login, error) {
+	s, ok := login.ParseState(state)
+	if !ok {
+		return login.Login{}, fmt.Errorf("scene %d is in a state that this binary doesn't know: %q", ref.Scene, state)
+	}
+	return login.Login{
 		Ref:       ref,
+		State:     s,
 		Ticket:    login.Ticket{Ticket: ticket, URL: url},
 		ExpiresIn: time.Duration(expiresIn * float64(time.Second)),
-	}
-	s, ok := login.ParseState(state)
-	if !ok || s != login.Completed && l.ExpiresIn <= 0 {
-		s = login.Expired
-	}
-	l.State = s
-	return l
+	}, nil
 }
 
 // Scan records a scan, or finds out what an earlier one led to.
@@ -155,54 +170,55 @@ func outcome(known bool) login.Outcome {
 	return login.MustBind
 }
 
-// Complete turns an authenticated login into a session.
+// Complete turns an authenticated login into a session. ErrEnded also where the tie was
+// removed since the scan.
 func (s Logins) Complete(ctx context.Context, ref login.Ref, session [32]byte, ttl time.Duration) error {
-	n, err := s.DB.Queries.Complete(ctx, pgstore.CompleteParams{
-		TokenHash: session[:], SessionTtl: ttl, ID: ref.Scene, Login: ref.ID, Appid: s.AppID,
-	})
-	if err == nil && n == 0 {
-		return s.whyNot(ctx, ref, func(st login.State) error {
-			if st == login.Authenticated {
-				return login.ErrEnded // the tie was removed since the scan
-			}
-			return login.ErrNotReady
+	return s.end(ctx, ref, login.Authenticated, login.ErrEnded, func() (int64, error) {
+		return s.DB.Queries.Complete(ctx, pgstore.CompleteParams{
+			TokenHash: session[:], SessionTtl: ttl, ID: ref.Scene, Login: ref.ID, Appid: s.AppID,
 		})
-	}
-	return err
+	})
 }
 
 // Bind ties the WeChat user to the account, and turns the login into a session.
 func (s Logins) Bind(ctx context.Context, ref login.Ref, userID int64, session [32]byte, ttl time.Duration) error {
-	err := s.DB.tx(ctx, func(q *pgstore.Queries) error {
-		n, err := q.Bind(ctx, pgstore.BindParams{
-			TokenHash: session[:], SessionTtl: ttl, ID: ref.Scene, Login: ref.ID, Appid: s.AppID, AccountID: userID,
-		})
-		if err == nil && n == 0 {
-			return errRollback
-		}
-		return err
-	})
-	if errors.Is(err, errRollback) {
-		return s.whyNot(ctx, ref, func(st login.State) error {
-			if st == login.BindRequired {
-				return login.ErrTied
+	return s.end(ctx, ref, login.BindRequired, login.ErrTied, func() (n int64, err error) {
+		err = s.DB.tx(ctx, func(q *pgstore.Queries) error {
+			n, err = q.Bind(ctx, pgstore.BindParams{
+				TokenHash: session[:], SessionTtl: ttl, ID: ref.Scene, Login: ref.ID, Appid: s.AppID, AccountID: userID,
+			})
+			if err == nil && n == 0 {
+				return errRollback
 			}
-			return login.ErrNotReady
+			return err
 		})
-	}
-	return err
+		if errors.Is(err, errRollback) {
+			return 0, nil
+		}
+		return n, err
+	})
 }
 
-// whyNot finds the reason for a transition that changed nothing.
-func (s Logins) whyNot(ctx context.Context, ref login.Ref, alive func(login.State) error) error {
-	l, err := s.Current(ctx, ref)
-	if err != nil {
-		return err
+// end runs the write that ends a login which is in state from. Where that changed
+// nothing it finds out why: otherwise is the reason where the state was the right one.
+func (s Logins) end(ctx context.Context, ref login.Ref, from login.State, otherwise error, write func() (int64, error)) error {
+	// Twice, because the scan may arrive between the write and the look.
+	for range 2 {
+		n, err := write()
+		if err != nil || n > 0 {
+			return err
+		}
+		l, err := s.Current(ctx, ref)
+		switch {
+		case err != nil:
+			return err
+		case l.State == login.Completed, l.State == login.Expired:
+			return login.ErrEnded
+		case l.State != from:
+			return login.ErrNotReady
+		}
 	}
-	if l.State == login.Completed || l.State == login.Expired {
-		return login.ErrEnded
-	}
-	return alive(l.State)
+	return otherwise
 }
 
 // ResizePool makes the pool of scenes 1..size, for every instance.

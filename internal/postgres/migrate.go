@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
 	"github.com/pressly/goose/v3/lock"
 
 	scansql "scanlogin/sql"
@@ -22,6 +23,7 @@ import (
 type Migrator struct {
 	db       *sql.DB
 	provider *goose.Provider
+	versions versions
 	schema   *schema
 }
 
@@ -45,13 +47,32 @@ func (m *Migrator) init() error {
 	if err != nil {
 		return err
 	}
-	locker, err := lock.NewPostgresSessionLocker()
+	// As patient as goose is by itself, and less idle: it asks for the lock, never waits.
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
 	if err != nil {
 		return err
 	}
-	m.provider, err = goose.NewProvider(goose.DialectPostgres, m.db, files,
-		goose.WithSessionLocker(locker), goose.WithTableName(m.schema.name+".goose_db_version"))
+	store, err := database.NewStore(goose.DialectPostgres, m.schema.qualify(versionsInFiles))
+	if err != nil {
+		return err
+	}
+	m.versions = versions{store}
+	m.provider, err = goose.NewProvider(goose.DialectCustom, m.db, files,
+		goose.WithStore(m.versions), goose.WithSessionLocker(locker))
 	return err
+}
+
+// versionsInFiles is goose's own table. It is made at run time, so sqlc can't know it.
+const versionsInFiles = schemaInFiles + ".goose_db_version"
+
+// versions is goose's table in a schema whose name may have to be quoted. goose puts a
+// name into statements as it is, but would look for its quotes in the catalogue too.
+type versions struct{ database.Store }
+
+// TableExists implements database.StoreExtender.
+func (v versions) TableExists(ctx context.Context, db database.DBTxConn) (there bool, err error) {
+	err = db.QueryRowContext(ctx, "SELECT to_regclass($1) IS NOT NULL", v.Tablename()).Scan(&there)
+	return there, err
 }
 
 // files is the folder dir of f with the configured schema in its statements.
@@ -107,18 +128,33 @@ func (m *Migrator) createSchema(ctx context.Context) error {
 
 // Down takes back the newest migration and returns its name, empty when there is none.
 func (m *Migrator) Down(ctx context.Context) (string, error) {
+	begun, err := m.versions.TableExists(ctx, m.db)
+	if err != nil || !begun {
+		return "", err
+	}
 	r, err := m.provider.Down(ctx)
+	if errors.Is(err, goose.ErrNoNextVersion) {
+		return "", nil
+	}
 	if err != nil {
 		return "", fmt.Errorf("taking back a migration: %w", err)
-	}
-	if r == nil {
-		return "", nil
 	}
 	return r.Source.Path, nil
 }
 
-// Status lists the migrations with their state.
+// Status lists the migrations with their state. It changes nothing.
 func (m *Migrator) Status(ctx context.Context) ([]*goose.MigrationStatus, error) {
+	begun, err := m.versions.TableExists(ctx, m.db)
+	if err != nil {
+		return nil, fmt.Errorf("asking for the migrations' state: %w", err)
+	}
+	if !begun { // goose would make its table first
+		var all []*goose.MigrationStatus
+		for _, s := range m.provider.ListSources() {
+			all = append(all, &goose.MigrationStatus{Source: s, State: goose.StatePending})
+		}
+		return all, nil
+	}
 	s, err := m.provider.Status(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("reading the migrations' state: %w", err)
@@ -147,8 +183,7 @@ func (db *DB) Current(ctx context.Context) error {
 		return err
 	}
 	var have int64
-	// goose's own table: it is made at run time, so sqlc can't know it.
-	err = db.pool.QueryRow(ctx, db.schema.qualify("SELECT max(version_id) FROM scanlogin.goose_db_version")).Scan(&have)
+	err = db.pool.QueryRow(ctx, db.schema.qualify("SELECT max(version_id) FROM "+versionsInFiles)).Scan(&have)
 	if err != nil {
 		return fmt.Errorf("asking the database for its schema's version: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"scanlogin/internal/login"
 	"scanlogin/internal/postgres/pgstore"
 )
 
@@ -41,12 +42,14 @@ func Open(ctx context.Context, url, schemaName string) (*DB, error) {
 		cfg.MaxConns = maxConns
 	}
 	prepare(cfg.ConnConfig, "scanlogin")
+	cfg.AfterConnect = registerTypes
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("opening the database: %w", err)
 	}
-	s := &schema{name: schemaName}
-	return &DB{pool: pool, schema: s, Queries: pgstore.New(qualified{pool, s})}, nil
+	db := &DB{pool: pool, schema: &schema{name: schemaName}}
+	db.Queries = db.on(pool)
+	return db, nil
 }
 
 // Close waits for the connections in use and closes them all.
@@ -58,8 +61,13 @@ func (db *DB) Ping(ctx context.Context) error { return db.pool.Ping(ctx) }
 // tx runs f in one transaction, rolled back when f returns an error.
 func (db *DB) tx(ctx context.Context, f func(q *pgstore.Queries) error) error {
 	return pgx.BeginFunc(ctx, db.pool, func(tx pgx.Tx) error {
-		return f(pgstore.New(qualified{tx, db.schema}))
+		return f(db.on(tx))
 	})
+}
+
+// on is the statements, run on one connection or in one transaction.
+func (db *DB) on(conn pgstore.DBTX) *pgstore.Queries {
+	return pgstore.New(qualified{conn, db.schema})
 }
 
 // prepare sets what every connection of ours has.
@@ -70,6 +78,14 @@ func prepare(cfg *pgx.ConnConfig, application string) {
 	if cfg.RuntimeParams["application_name"] == "" {
 		cfg.RuntimeParams["application_name"] = application
 	}
+}
+
+// registerTypes says what our types are where no prepared statement says so: behind a
+// transaction pooler that knows none, with default_query_exec_mode=exec in the URL.
+func registerTypes(_ context.Context, conn *pgx.Conn) error {
+	conn.TypeMap().RegisterDefaultPgType(login.ID{}, "uuid")
+	conn.TypeMap().RegisterDefaultPgType([]login.ID{}, "_uuid")
+	return nil
 }
 
 // schemaInFiles is the schema that the SQL files are written with.

@@ -35,12 +35,25 @@ BEGIN
     SELECT seqmax INTO STRICT had FROM pg_sequence WHERE seqrelid = 'scanlogin.scene_ring'::regclass;
     IF size > had THEN
         INSERT INTO scanlogin.scene (id) SELECT generate_series(had + 1, size) ON CONFLICT DO NOTHING;
-        -- Last, because it makes claims wait until we commit.
-        EXECUTE format('ALTER SEQUENCE scanlogin.scene_ring MAXVALUE %s', size);
-    ELSIF size < had THEN
-        EXECUTE format('ALTER SEQUENCE scanlogin.scene_ring MAXVALUE %s RESTART WITH 0', size);
+        -- Instances that run already have prepared their statements for a table of the
+        -- old size, and would go on reading all of it where it was a small one.
+        ANALYZE scanlogin.scene;
     END IF;
-    DELETE FROM scanlogin.scene WHERE id > size AND expires_at <= now();
+    -- A row that somebody holds a lock on is not worth waiting for, nor a deadlock.
+    DELETE FROM scanlogin.scene WHERE id IN (
+        SELECT s.id FROM scanlogin.scene s WHERE s.id > size AND s.expires_at <= now() FOR UPDATE SKIP LOCKED
+    );
+    -- Last, because claims wait from here until we commit.
+    IF size > had THEN
+        -- The new scenes are next: nobody has held them yet.
+        EXECUTE format('ALTER SEQUENCE scanlogin.scene_ring MAXVALUE %s RESTART WITH %s', size, had + 1);
+    ELSIF size < had THEN
+        BEGIN
+            EXECUTE format('ALTER SEQUENCE scanlogin.scene_ring MAXVALUE %s', size);
+        EXCEPTION WHEN invalid_parameter_value THEN -- the ring has just passed there
+            EXECUTE format('ALTER SEQUENCE scanlogin.scene_ring MAXVALUE %s RESTART WITH 0', size);
+        END;
+    END IF;
 END
 $$;
 -- +goose StatementEnd

@@ -45,14 +45,18 @@ SET watchers = s.watchers - held.streams,
 FROM held WHERE s.id = held.id;
 
 -- name: Look :many
--- Of these, the logins whose state is no longer what their streams were told. A login
--- that lost its scene has no state.
-SELECT w.id::integer AS id, w.login::uuid AS login,
-    coalesce(s.state, '')::text AS state, coalesce(s.ticket, '')::text AS ticket, coalesce(s.url, '')::text AS url,
-    coalesce(extract(epoch FROM s.expires_at - now()), 0)::float8 AS expires_in
-FROM (SELECT unnest(@ids::integer[]) AS id, unnest(@logins::uuid[]) AS login, unnest(@seen::text[]) AS seen) w
-LEFT JOIN scanlogin.scene s ON s.id = w.id AND s.login = w.login
-WHERE s.id IS NULL OR s.state <> w.seen OR s.expires_at <= now();
+-- Of these, the logins whose state is no longer what their streams were told. One that
+-- is out of time, or that lost its scene, has expired.
+SELECT l.id, l.login, l.state, l.ticket, l.url, l.expires_in
+FROM (
+    SELECT w.id::integer AS id, w.login::uuid AS login, w.seen,
+        (CASE WHEN s.state = 'completed' OR s.expires_at > now() THEN s.state ELSE 'expired' END)::text AS state,
+        coalesce(s.ticket, '')::text AS ticket, coalesce(s.url, '')::text AS url,
+        greatest(extract(epoch FROM s.expires_at - now()), 0)::float8 AS expires_in
+    FROM (SELECT unnest(@ids::integer[]) AS id, unnest(@logins::uuid[]) AS login, unnest(@seen::text[]) AS seen) w
+    LEFT JOIN scanlogin.scene s ON s.id = w.id AND s.login = w.login
+) l
+WHERE l.state <> l.seen;
 
 -- name: Scan :one
 -- The scan counts for the login that holds this scene with this ticket now, once.

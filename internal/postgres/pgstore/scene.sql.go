@@ -177,12 +177,16 @@ func (q *Queries) Leave(ctx context.Context, ids []int32, logins []login.ID) err
 }
 
 const look = `-- name: Look :many
-SELECT w.id::integer AS id, w.login::uuid AS login,
-    coalesce(s.state, '')::text AS state, coalesce(s.ticket, '')::text AS ticket, coalesce(s.url, '')::text AS url,
-    coalesce(extract(epoch FROM s.expires_at - now()), 0)::float8 AS expires_in
-FROM (SELECT unnest($1::integer[]) AS id, unnest($2::uuid[]) AS login, unnest($3::text[]) AS seen) w
-LEFT JOIN scanlogin.scene s ON s.id = w.id AND s.login = w.login
-WHERE s.id IS NULL OR s.state <> w.seen OR s.expires_at <= now()
+SELECT l.id, l.login, l.state, l.ticket, l.url, l.expires_in
+FROM (
+    SELECT w.id::integer AS id, w.login::uuid AS login, w.seen,
+        (CASE WHEN s.state = 'completed' OR s.expires_at > now() THEN s.state ELSE 'expired' END)::text AS state,
+        coalesce(s.ticket, '')::text AS ticket, coalesce(s.url, '')::text AS url,
+        greatest(extract(epoch FROM s.expires_at - now()), 0)::float8 AS expires_in
+    FROM (SELECT unnest($1::integer[]) AS id, unnest($2::uuid[]) AS login, unnest($3::text[]) AS seen) w
+    LEFT JOIN scanlogin.scene s ON s.id = w.id AND s.login = w.login
+) l
+WHERE l.state <> l.seen
 `
 
 type LookParams struct {
@@ -200,8 +204,8 @@ type LookRow struct {
 	ExpiresIn float64
 }
 
-// Of these, the logins whose state is no longer what their streams were told. A login
-// that lost its scene has no state.
+// Of these, the logins whose state is no longer what their streams were told. One that
+// is out of time, or that lost its scene, has expired.
 func (q *Queries) Look(ctx context.Context, arg LookParams) ([]LookRow, error) {
 	rows, err := q.db.Query(ctx, look, arg.Ids, arg.Logins, arg.Seen)
 	if err != nil {

@@ -1,0 +1,356 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"scanlogin/internal/login"
+	"scanlogin/internal/postgres"
+)
+
+func TestSixtyFourClaimersNeverShareAScene(t *testing.T) {
+	t.Parallel()
+	const claimers, scenes, rounds = 64, 24, 6
+	w := newWorld(t, scenes)
+	dbs := []*postgres.DB{w.db, w.instance(), w.instance()}
+	var mu sync.Mutex
+	holder := map[int32]login.ID{}
+	atOnce(claimers, func(i int) {
+		logins := postgres.Logins{DB: dbs[i%len(dbs)], AppID: appID}
+		for range rounds {
+			l, err := logins.Claim(t.Context(), newID(), long, 0)
+			if errors.Is(err, login.ErrExhausted) {
+				continue
+			}
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			if other, held := holder[l.Scene]; held {
+				t.Errorf("scene %d is held by %v and by %v", l.Scene, other, l.ID)
+			}
+			holder[l.Scene] = l.ID
+			mu.Unlock()
+			if i%2 == 0 {
+				continue // holds it to the end
+			}
+			mu.Lock()
+			delete(holder, l.Scene)
+			mu.Unlock()
+			if err := logins.Leave(t.Context(), []login.Ref{l.Ref}); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for scene, id := range holder {
+		if s := w.state(login.Ref{Scene: scene, ID: id}); s != login.Waiting {
+			t.Errorf("the login that holds scene %d is %v", scene, s)
+		}
+	}
+}
+
+func TestAsManyClaimsAsFreeScenesSucceedAtOnce(t *testing.T) {
+	t.Parallel()
+	const scenes = 12
+	w := newWorld(t, scenes)
+	errs := make([]error, 2*scenes)
+	atOnce(len(errs), func(i int) { _, errs[i] = w.logins.Claim(t.Context(), newID(), long, 0) })
+	got := 0
+	for _, err := range errs {
+		switch {
+		case err == nil:
+			got++
+		case !errors.Is(err, login.ErrExhausted):
+			t.Error(err)
+		}
+	}
+	if got != scenes {
+		t.Errorf("%d of %d scenes were claimed", got, scenes)
+	}
+}
+
+func TestTheSceneThatRestedLongestComesNext(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 5)
+	var order []int32
+	for range 15 {
+		l := w.claim()
+		order = append(order, l.Scene)
+		w.ok(w.logins.Leave(t.Context(), []login.Ref{l.Ref}))
+	}
+	if want := []int32{2, 3, 4, 5, 1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 1}; !slices.Equal(order, want) {
+		t.Errorf("claimed %v, want %v", order, want)
+	}
+}
+
+func TestASceneRests(t *testing.T) {
+	t.Parallel()
+	const rest = 10 * time.Minute
+	w := newWorld(t, 1)
+	l := w.show()
+	w.ok(w.logins.Leave(t.Context(), []login.Ref{l.Ref}))
+	claim := func() error {
+		_, err := w.logins.Claim(t.Context(), newID(), long, rest)
+		return err
+	}
+	if err := claim(); !errors.Is(err, login.ErrExhausted) {
+		t.Errorf("a scene that was just left was claimed: %v", err)
+	}
+	w.exec("UPDATE scanlogin.scene SET expires_at = now() - $1::interval + interval '5 s'", rest)
+	if err := claim(); !errors.Is(err, login.ErrExhausted) {
+		t.Errorf("a scene was claimed before its rest was over: %v", err)
+	}
+	w.exec("UPDATE scanlogin.scene SET expires_at = now() - $1::interval", rest)
+	if err := claim(); err != nil {
+		t.Errorf("a scene that has rested was not claimed: %v", err)
+	}
+}
+
+func TestAnAbandonedSceneNeedsNoRest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	for range 3 {
+		l, err := w.logins.Claim(t.Context(), newID(), long, long)
+		w.ok(err)
+		w.ok(w.logins.Abandon(t.Context(), l.Ref))
+		if s := w.state(l.Ref); s != login.Expired {
+			t.Errorf("an abandoned login is %v", s)
+		}
+	}
+}
+
+func TestAFullPoolIsSaidInBoundedSteps(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2000)
+	w.exec("UPDATE scanlogin.scene SET state = 'waiting', login = gen_random_uuid(), expires_at = now() + interval '1 h'")
+	before := get[int](w, "SELECT last_value FROM scanlogin.scene_ring")
+	if _, err := w.logins.Claim(t.Context(), newID(), long, 0); !errors.Is(err, login.ErrExhausted) {
+		t.Errorf("got %v from a full pool", err)
+	}
+	if steps := get[int](w, "SELECT last_value FROM scanlogin.scene_ring") - before; steps < 2 || steps > 32 {
+		t.Errorf("a full pool was searched for %d steps", steps)
+	}
+}
+
+func TestALockedSceneIsSkipped(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 3)
+	tx, err := w.admin.Begin(t.Context())
+	w.ok(err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	_, err = tx.Exec(t.Context(), "SELECT FROM scanlogin.scene WHERE id = 1 FOR UPDATE")
+	w.ok(err)
+	if l := w.claim(); l.Scene != 2 {
+		t.Errorf("claimed scene %d beside a locked scene 1", l.Scene)
+	}
+	if l := w.claim(); l.Scene != 3 {
+		t.Errorf("claimed scene %d beside a locked scene 1", l.Scene)
+	}
+	if _, err := w.logins.Claim(t.Context(), newID(), long, 0); !errors.Is(err, login.ErrExhausted) {
+		t.Errorf("got %v where the last scene is locked", err)
+	}
+}
+
+func TestAClaimReadsOneRowWhateverThePoolWasBefore(t *testing.T) {
+	t.Parallel()
+	const scenes, claims = 20_000, 500
+	w := newWorld(t, 1)
+	// An instance that has prepared its statements while the pool was small.
+	old := w.open(w.url + "&pool_max_conns=1&plan_cache_mode=force_generic_plan")
+	w.exec("ANALYZE scanlogin.scene")
+	logins := postgres.Logins{DB: old, AppID: appID}
+	for range 10 {
+		l, err := logins.Claim(t.Context(), newID(), long, 0)
+		w.ok(err)
+		w.ok(logins.Abandon(t.Context(), l.Ref))
+	}
+	w.resize(scenes)
+	const reads = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'scene'"
+	const updates = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'scene'"
+	w.exec("SELECT pg_stat_reset_single_table_counters('scanlogin.scene'::regclass)")
+	for range claims {
+		_, err := logins.Claim(t.Context(), newID(), long, 0)
+		w.ok(err)
+	}
+	old.Close() // its counters are told with its end
+	await(t, "the statistics", func() bool { return get[int](w, updates) >= claims })
+	if n := get[int](w, reads); n > 2*scenes { // what of it was read before the reset may be told after it
+		t.Errorf("%d claims read %d rows in sequence", claims, n)
+	}
+}
+
+func TestWritesAreHOT(t *testing.T) {
+	t.Parallel()
+	const scenes, laps = 300, 4
+	w := newWorld(t, scenes)
+	own := w.instance()
+	logins := postgres.Logins{DB: own, AppID: appID}
+	lap := func() {
+		for range scenes {
+			l, err := logins.Claim(t.Context(), newID(), long, 0)
+			w.ok(err)
+			l.Ticket = login.Ticket{Ticket: strings.Repeat("t", 96), URL: strings.Repeat("u", 45)}
+			w.ok(logins.SetTicket(t.Context(), l.Ref, l.Ticket))
+			_, _, err = logins.Scan(t.Context(), scanOf(l, "an openid of 28 characters.."), long)
+			w.ok(err)
+			w.timeOut(l.Ref)
+		}
+	}
+	lap() // a row is as long as it gets only then, and finds its page
+	w.exec("SELECT pg_stat_reset_single_table_counters('scanlogin.scene'::regclass)")
+	for range laps {
+		lap()
+	}
+	own.Close() // its counters are told with its end
+	const updates = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'scene'"
+	await(t, "the statistics", func() bool { return get[int](w, updates) >= 3*laps*scenes })
+	share := get[float64](w, "SELECT n_tup_hot_upd::float8 / n_tup_upd FROM pg_stat_user_tables WHERE relname = 'scene'")
+	if share < 0.9 {
+		t.Errorf("%.0f %% of the writes were HOT", 100*share)
+	}
+	t.Logf("%.1f %% HOT", 100*share)
+}
+
+func TestAClaimWhoseCallerLeftIsNotLost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	// The claim is sent, and has to wait: somebody resizes the pool.
+	tx, err := w.admin.Begin(t.Context())
+	w.ok(err)
+	_, err = tx.Exec(t.Context(), "ALTER SEQUENCE scanlogin.scene_ring MAXVALUE 1")
+	w.ok(err)
+	ctx, leave := context.WithCancel(t.Context())
+	var claimed login.Login
+	var done sync.WaitGroup
+	done.Go(func() { claimed, err = w.logins.Claim(ctx, newID(), long, 0) })
+	await(t, "a claim that waits", func() bool {
+		return get[int](w, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%name: Claim %'") == 1
+	})
+	leave()
+	w.ok(tx.Commit(t.Context()))
+	done.Wait()
+	// Either it has the scene and knows it, or it has none.
+	switch held := w.state(claimed.Ref); {
+	case err == nil && held != login.Waiting:
+		t.Errorf("the claim gave a login that is %v", held)
+	case err != nil && get[string](w, "SELECT state FROM scanlogin.scene") == "waiting":
+		t.Errorf("the claim said %v and holds the scene", err)
+	}
+	if _, err := w.logins.Claim(ctx, newID(), long, 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("claiming for somebody who has left gave %v", err)
+	}
+}
+
+func TestResize(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 3)
+	ids := func() []int32 {
+		return get[[]int32](w, "SELECT array_agg(id ORDER BY id) FROM scanlogin.scene")
+	}
+	second, third, first := w.show(), w.show(), w.show()
+	if first.Scene != 1 {
+		t.Fatalf("scene %d came third: what was added to the first scene comes before it", first.Scene)
+	}
+
+	w.resize(1) // both go on
+	if got := ids(); !slices.Equal(got, []int32{1, 2, 3}) {
+		t.Errorf("scenes %v after a shrink with all held", got)
+	}
+	if _, err := w.logins.Claim(t.Context(), newID(), long, 0); !errors.Is(err, login.ErrExhausted) {
+		t.Errorf("a retired scene was claimed, or the held one: %v", err)
+	}
+	w.tie("ann", w.account("ann"))
+	if o := w.scan(third, "ann"); o != login.LoggedIn {
+		t.Errorf("a login on a retired scene was scanned: %v", o)
+	}
+	w.ok(w.complete(third.Ref))
+	w.resize(1)
+	if got := ids(); !slices.Equal(got, []int32{1, 2}) {
+		t.Errorf("scenes %v after the login on scene 3 has ended", got)
+	}
+
+	w.resize(4) // the held one is kept, the others are new
+	if s := w.state(second.Ref); s != login.Waiting {
+		t.Errorf("the held login is %v after the pool grew again", s)
+	}
+	if o := w.scan(third, "ann"); o != login.Stale {
+		t.Errorf("a code from before shrink and growth gave %v", o)
+	}
+	if err := w.complete(third.Ref); !errors.Is(err, login.ErrEnded) {
+		t.Errorf("a key from before shrink and growth gave %v", err)
+	}
+	if a, b := w.claim().Scene, w.claim().Scene; a != 3 || b != 4 {
+		t.Errorf("claimed %d and %d after the pool grew to 4 with 1 and 2 held", a, b)
+	}
+}
+
+func TestAResizeGoesOnWhereTheRingStands(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 100)
+	for range 40 {
+		w.claim() // from 2 on
+	}
+	w.resize(80)
+	if l := w.claim(); l.Scene != 42 {
+		t.Errorf("after a shrink, scene %d came next, want 42: those before it are held", l.Scene)
+	}
+	w.resize(30)
+	if l := w.claim(); l.Scene != 1 {
+		t.Errorf("after a shrink to where the ring was past, scene %d came next, want 1", l.Scene)
+	}
+	if _, err := w.logins.Claim(t.Context(), newID(), long, 0); !errors.Is(err, login.ErrExhausted) {
+		t.Errorf("claimed from a pool whose scenes are all held: %v", err)
+	}
+	w.resize(200)
+	if l := w.claim(); l.Scene != 43 {
+		t.Errorf("after growth, scene %d came next, want the first free one, 43", l.Scene)
+	}
+}
+
+func TestInstancesResizeWhileOthersClaim(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 20)
+	ctx, stop := context.WithCancel(t.Context())
+	var claimers sync.WaitGroup
+	for range 8 {
+		claimers.Go(func() {
+			for ctx.Err() == nil {
+				l, err := w.logins.Claim(t.Context(), newID(), long, 0)
+				if errors.Is(err, login.ErrExhausted) {
+					continue
+				}
+				if err == nil {
+					err = w.logins.Leave(t.Context(), []login.Ref{l.Ref})
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	sizes := []int32{1, 40, 7, 20, 300, 2}
+	dbs := []*postgres.DB{w.instance(), w.instance(), w.instance(), w.instance()}
+	atOnce(len(dbs), func(i int) {
+		for j := range 3 * len(sizes) {
+			if err := dbs[i].ResizePool(t.Context(), sizes[(i+j)%len(sizes)]); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	stop()
+	claimers.Wait()
+	w.resize(25)
+	if n := get[int](w, "SELECT count(*) FROM scanlogin.scene"); n != 25 {
+		t.Errorf("%d scenes in a pool of 25", n)
+	}
+	for range 25 {
+		w.claim()
+	}
+}

@@ -1,0 +1,62 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"scanlogin/internal/login"
+	"scanlogin/internal/postgres/pgstore"
+)
+
+// MaxPayload is the length that PostgreSQL refuses a NOTIFY from.
+const MaxPayload = 8000
+
+// SetInterval makes proofs of life follow each other faster than in production.
+func (l *Listener) SetInterval(d time.Duration) { l.interval = d }
+
+// Waiting is how many callers of Notify wait for the next statement.
+func (n *Notifier) Waiting() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.waiting)
+}
+
+// Payloads is what a batch is sent as.
+func Payloads(ids []login.ID) []string {
+	hints := make([]hint, len(ids))
+	for i, id := range ids {
+		hints[i].id = id
+	}
+	return payloads(hints)
+}
+
+// ParsePayload reads one of them.
+func ParsePayload(s string) ([]login.ID, bool) { return parsePayload(s) }
+
+// BeforeEach calls f before each statement that runs outside of a transaction.
+func (db *DB) BeforeEach(f func(statement string, args []any)) {
+	db.Queries = pgstore.New(hooked{qualified{db.pool, db.schema}, f})
+}
+
+type hooked struct {
+	qualified
+	before func(statement string, args []any)
+}
+
+func (h hooked) Exec(ctx context.Context, s string, args ...any) (pgconn.CommandTag, error) {
+	h.before(s, args)
+	return h.qualified.Exec(ctx, s, args...)
+}
+
+func (h hooked) Query(ctx context.Context, s string, args ...any) (pgx.Rows, error) {
+	h.before(s, args)
+	return h.qualified.Query(ctx, s, args...)
+}
+
+func (h hooked) QueryRow(ctx context.Context, s string, args ...any) pgx.Row {
+	h.before(s, args)
+	return h.qualified.QueryRow(ctx, s, args...)
+}

@@ -1,0 +1,435 @@
+package postgres_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+	"pgregory.net/rapid"
+
+	"scanlogin/internal/login"
+	"scanlogin/internal/postgres"
+	"scanlogin/internal/postgres/postgrestest"
+)
+
+const channel = "scanlogin_login"
+
+// ears is a listener that runs, and what it has heard.
+type ears struct {
+	*postgres.Listener
+	ups   chan struct{}
+	heard chan login.ID
+	log   *safeBuffer
+	stop  func()
+}
+
+// listen starts a listener and waits until it listens, where at is an address that
+// can be listened at.
+func listen(t testing.TB, address string, interval time.Duration) *ears {
+	t.Helper()
+	e := &ears{ups: make(chan struct{}, 100), heard: make(chan login.ID, 10_000), log: &safeBuffer{}}
+	e.Listener = &postgres.Listener{
+		URL:     address,
+		Channel: channel,
+		Up:      func() { e.ups <- struct{}{} },
+		Changed: func(ids ...login.ID) {
+			for _, id := range ids {
+				e.heard <- id
+			}
+		},
+		Logger: slog.New(slog.NewTextHandler(e.log, nil)),
+	}
+	e.SetInterval(interval)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { e.Run(ctx) })
+	e.stop = func() { cancel(); running.Wait() }
+	t.Cleanup(e.stop)
+	e.awaitUp(t)
+	return e
+}
+
+func (e *ears) awaitUp(t testing.TB) {
+	t.Helper()
+	select {
+	case <-e.ups:
+	case <-time.After(20 * time.Second):
+		t.Fatal("not listening (again): " + e.log.String())
+	}
+}
+
+func (e *ears) hear(t testing.TB) login.ID {
+	t.Helper()
+	select {
+	case id := <-e.heard:
+		return id
+	case <-time.After(20 * time.Second):
+		t.Fatal("nothing heard: " + e.log.String())
+		return login.ID{}
+	}
+}
+
+// safeBuffer is written by the listener while the test reads it.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// notifier runs until the test's end, or until stop.
+func notifier(t testing.TB, db *postgres.DB) (n *postgres.Notifier, stop func()) {
+	n = postgres.NewNotifier(db, channel)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { n.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+	return n, cancel
+}
+
+func TestEveryInstanceHearsOfAChange(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	all := []*ears{listen(t, w.url, 0), listen(t, w.url, 0)}
+	n, _ := notifier(t, w.db)
+	for range 3 {
+		id := newID()
+		w.ok(n.Notify(t.Context(), id))
+		for _, e := range all {
+			if got := e.hear(t); got != id {
+				t.Errorf("heard of %v, want %v", got, id)
+			}
+		}
+	}
+	all[0].stop()
+	if all[0].Listening() || !all[1].Listening() {
+		t.Error("Listening doesn't say who listens")
+	}
+}
+
+func TestNotificationsGoOutInBatches(t *testing.T) {
+	t.Parallel()
+	const callers = 1000
+	w := newWorld(t, 1)
+	e := listen(t, w.url, 0)
+	first, proceed := make(chan struct{}), make(chan struct{})
+	var statements atomic.Int32
+	var payloads atomic.Int32
+	w.db.BeforeEach(func(_ string, args []any) {
+		if statements.Add(1) == 1 {
+			close(first)
+			<-proceed
+		}
+		payloads.Add(int32(len(args[1].([]string))))
+	})
+	n, _ := notifier(t, w.db)
+	var calls sync.WaitGroup
+	want := map[login.ID]bool{}
+	call := func() {
+		id := newID()
+		want[id] = true
+		calls.Go(func() {
+			if err := n.Notify(t.Context(), id); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	call()
+	<-first // one is under way: the others gather
+	for range callers {
+		call()
+	}
+	await(t, "a thousand callers", func() bool { return n.Waiting() == callers })
+	close(proceed)
+	calls.Wait()
+	if statements.Load() != 2 || payloads.Load() != 1+5 {
+		t.Errorf("%d statements with %d payloads for 1 and %d callers", statements.Load(), payloads.Load(), callers)
+	}
+	for range callers + 1 {
+		id := e.hear(t)
+		if !want[id] {
+			t.Errorf("heard of %v, which nobody has told, or twice", id)
+		}
+		delete(want, id)
+	}
+}
+
+func TestAStoppedNotifierSendsTheRestAndRefuses(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	first, proceed := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	w.db.BeforeEach(func(string, []any) {
+		once.Do(func() { close(first); <-proceed })
+	})
+	n, stop := notifier(t, w.db)
+	var calls sync.WaitGroup
+	send := func() {
+		calls.Go(func() {
+			if err := n.Notify(t.Context(), newID()); err != nil {
+				t.Errorf("what was accepted before the stop: %v", err)
+			}
+		})
+	}
+	send()
+	<-first
+	send()
+	await(t, "the second caller", func() bool { return n.Waiting() == 1 })
+	stop()
+	close(proceed)
+	calls.Wait()
+	await(t, "the refusal", func() bool { return n.Notify(t.Context(), newID()) != nil })
+}
+
+func TestNotifyGivesUpWithItsCaller(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	n := postgres.NewNotifier(w.db, channel) // runs nowhere
+	if err := n.Notify(ctx, newID()); !errors.Is(err, context.Canceled) {
+		t.Errorf("a caller who left was told %v", err)
+	}
+}
+
+func TestANotifierSaysWhatFailed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	db := w.open("postgres:///?host=/nowhere")
+	n, _ := notifier(t, db)
+	if err := n.Notify(t.Context(), newID()); err == nil {
+		t.Error("sent to a database that isn't there")
+	}
+}
+
+func TestAListenerComesBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	e := listen(t, w.url, 0)
+	n, _ := notifier(t, w.db)
+	for range 3 {
+		if ended := w.exec("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'scanlogin listen' AND datname = current_database()"); ended != 1 {
+			t.Fatalf("%d connections that listen", ended)
+		}
+		e.awaitUp(t)
+		id := newID()
+		w.ok(n.Notify(t.Context(), id))
+		if got := e.hear(t); got != id {
+			t.Errorf("heard of %v, want %v", got, id)
+		}
+	}
+}
+
+func TestAListenerComesBackAfterARestart(t *testing.T) {
+	t.Parallel()
+	server := postgrestest.NewServer(t, nil)
+	address := server.URL("postgres")
+	e := listen(t, address, 0)
+	server.Kill()
+	await(t, "the end of the connection", func() bool { return !e.Listening() })
+	postgrestest.Restart(t, server)
+	e.awaitUp(t)
+	db := must(postgres.Open(t.Context(), address, "scanlogin"))(t)
+	t.Cleanup(db.Close)
+	n, _ := notifier(t, db)
+	id := newID()
+	must(0, n.Notify(t.Context(), id))(t)
+	if got := e.hear(t); got != id {
+		t.Errorf("heard of %v, want %v", got, id)
+	}
+}
+
+func TestWhatIsNotOursIsIgnored(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	e := listen(t, w.url, 0)
+	n, _ := notifier(t, w.db)
+	for _, payload := range []string{"", "x", "private words", strings.Repeat("z", 32), newID().String() + "ab", newID().String() + " "} {
+		w.exec("SELECT pg_notify($1, $2)", channel, payload)
+	}
+	id := newID()
+	w.ok(n.Notify(t.Context(), id))
+	if got := e.hear(t); got != id {
+		t.Errorf("heard of %v, want %v only", got, id)
+	}
+	if strings.Contains(e.log.String(), "private words") {
+		t.Error("somebody's payload is in the log")
+	}
+}
+
+// relay stands between a listener and PostgreSQL. Its first connection turns deaf in
+// the way that pass says; the later ones are fine.
+type relay struct {
+	t        testing.TB
+	listener net.Listener
+	socket   string
+	work     sync.WaitGroup
+	made     atomic.Int32
+	deaf     atomic.Bool // from now on
+	pass     func(kind byte) bool
+}
+
+func newRelay(t testing.TB, address string, pass func(kind byte) bool) (r *relay, through string) {
+	t.Helper()
+	cfg := must(pgx.ParseConfig(address))(t)
+	r = &relay{t: t, pass: pass, socket: cfg.Host + "/.s.PGSQL.5432"}
+	r.listener = must(net.Listen("tcp", "127.0.0.1:0"))(t)
+	r.work.Go(func() {
+		for {
+			client, err := r.listener.Accept()
+			if err != nil {
+				return
+			}
+			r.work.Go(func() { r.serve(client, r.made.Add(1) == 1) })
+		}
+	})
+	t.Cleanup(func() { r.listener.Close(); r.work.Wait() })
+	u := must(url.Parse(address))(t)
+	q := url.Values{"user": {"postgres"}, "sslmode": {"disable"}}
+	return r, (&url.URL{Scheme: "postgres", Host: r.listener.Addr().String(), Path: u.Path, RawQuery: q.Encode()}).String()
+}
+
+func (r *relay) serve(client net.Conn, first bool) {
+	defer client.Close()
+	server, err := net.Dial("unix", r.socket)
+	if err != nil {
+		r.t.Error(err)
+		return
+	}
+	defer server.Close()
+	r.work.Go(func() {
+		_, _ = io.Copy(server, client) // until either hangs up
+		server.Close()
+	})
+	for {
+		message, err := readMessage(server)
+		if err != nil {
+			return
+		}
+		if first && r.deaf.Load() && !r.pass(message[0]) {
+			continue
+		}
+		if _, err := client.Write(message); err != nil {
+			return
+		}
+	}
+}
+
+// readMessage reads one of the server's: a kind, a length that counts itself, the rest.
+func readMessage(from io.Reader) ([]byte, error) {
+	head := make([]byte, 5)
+	if _, err := io.ReadFull(from, head); err != nil {
+		return nil, err
+	}
+	message := make([]byte, 1+binary.BigEndian.Uint32(head[1:]))
+	copy(message, head)
+	_, err := io.ReadFull(from, message[5:])
+	return message, err
+}
+
+func TestADeafConnectionIsFound(t *testing.T) {
+	t.Parallel()
+	const notificationResponse = 'A'
+	for name, pass := range map[string]func(byte) bool{
+		"half-open socket":   func(byte) bool { return false },
+		"transaction pooler": func(kind byte) bool { return kind != notificationResponse },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 1)
+			r, through := newRelay(t, w.url, pass)
+			e := listen(t, through, 300*time.Millisecond)
+			n, _ := notifier(t, w.db)
+			id := newID()
+			w.ok(n.Notify(t.Context(), id))
+			e.hear(t)
+			r.deaf.Store(true)
+			w.ok(n.Notify(t.Context(), newID())) // lost, hence Up
+			e.awaitUp(t)
+			id = newID()
+			w.ok(n.Notify(t.Context(), id))
+			if got := e.hear(t); got != id {
+				t.Errorf("heard of %v, want %v", got, id)
+			}
+			if name == "transaction pooler" && !strings.Contains(e.log.String(), "is DATABASE_LISTEN_URL a direct connection?") {
+				t.Error("the log doesn't say what may be wrong: " + e.log.String())
+			}
+		})
+	}
+}
+
+func TestAQuietConnectionIsKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	r, through := newRelay(t, w.url, nil)
+	e := listen(t, through, 100*time.Millisecond)
+	const proofs = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'scanlogin listen' AND datname = current_database() AND state_change > $1"
+	for range 4 { // proofs of life come and go, and nothing else
+		now := get[time.Time](w, "SELECT clock_timestamp()")
+		await(t, "a proof of life", func() bool { return get[int](w, proofs, now) == 1 })
+	}
+	if n := r.made.Load(); n != 1 {
+		t.Errorf("%d connections, want one that stays: %s", n, e.log.String())
+	}
+}
+
+func TestPayloads(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		ids := make([]login.ID, rapid.IntRange(1, 1000).Draw(t, "ids"))
+		for i := range ids {
+			ids[i] = newID()
+		}
+		var back []login.ID
+		for _, p := range postgres.Payloads(ids) {
+			if len(p) >= postgres.MaxPayload {
+				t.Fatalf("a payload of %d bytes", len(p))
+			}
+			some, ok := postgres.ParsePayload(p)
+			if !ok {
+				t.Fatalf("not read: %q", p)
+			}
+			back = append(back, some...)
+		}
+		if diff := cmp.Diff(ids, back); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}
+
+func FuzzParsePayload(f *testing.F) {
+	f.Add("")
+	f.Add(strings.Repeat("0a", 16))
+	f.Add(strings.Repeat("0A", 32) + "x")
+	f.Fuzz(func(t *testing.T, s string) {
+		ids, ok := postgres.ParsePayload(s)
+		if !ok {
+			return
+		}
+		if joined := strings.Join(postgres.Payloads(ids), ""); joined != strings.ToLower(s) {
+			t.Errorf("%q was read as %q", s, joined)
+		}
+	})
+}
