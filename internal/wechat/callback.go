@@ -26,6 +26,8 @@ var (
 	ErrMode = errors.New("message in the wrong mode")
 	// ErrStale: signed for another time, so maybe by whoever recorded it.
 	ErrStale = errors.New("timestamp outside the window")
+	// ErrForeignAccount: to another account than ours, by its ToUserName.
+	ErrForeignAccount = errors.New("message for another account")
 )
 
 // success is the answer that tells WeChat to push this message no more. It is
@@ -43,11 +45,26 @@ type Callback struct {
 	// Token is the callback token of the account's settings. An empty one
 	// verifies nothing.
 	Token string
+	// PreviousToken verifies too, so that the token in the account's settings can
+	// be changed without a gap. An empty one verifies nothing.
+	PreviousToken string
 	// Cipher has the account's EncodingAESKey; nil: plain mode.
 	Cipher *Cipher
-	// AppID, where set, must be the one that the Cipher was made for, or every
+	// PreviousCipher has the key before that, for what the current one doesn't
+	// decrypt. To set it without a Cipher is a mistake that the caller has to
+	// refuse: only what the previous key encrypted would be read then.
+	PreviousCipher *Cipher
+	// AppID, where set, must be the one that the ciphers were made for, or every
 	// message is refused as foreign.
 	AppID string
+	// OriginalID is the account's own name in ToUserName, gh_…, where it is a
+	// setting.
+	OriginalID string
+	// Known gives the same where it was learned from an earlier message; it is
+	// asked for every message while OriginalID is empty, and must be safe for
+	// concurrent use. While it is nil or returns "", any account's messages are
+	// read. Who learns from a message takes none that is a Probe.
+	Known func() string
 	// Window is how far a timestamp may be from now, in both directions;
 	// DefaultWindow where 0.
 	Window time.Duration
@@ -62,7 +79,7 @@ type Callback struct {
 // The window is not applied: there is nothing in this answer that the sender
 // did not have.
 func (cb *Callback) VerifyURL(q url.Values) (echostr string, err error) {
-	if !cb.verify("signature", q) {
+	if _, ok := cb.verify("signature", q); !ok {
 		return "", ErrSignature
 	}
 	return q.Get("echostr"), nil
@@ -70,14 +87,30 @@ func (cb *Callback) VerifyURL(q url.Values) (echostr string, err error) {
 
 // Read verifies the query of a POST and returns the message in its body.
 //
-// Errors are, in the order of the checks, ErrSignature, ErrStale, ErrMode or
-// ErrForeignAppID, for which the answer is 403, and ErrMalformed for 400. A
-// body is only called malformed where the query is signed.
+// Errors are, in the order of the checks, ErrSignature, ErrStale, ErrMode,
+// ErrForeignAppID or ErrForeignAccount, for which the answer is 403, and
+// ErrMalformed for 400. A body is only called malformed where the query is
+// signed.
 func (cb *Callback) Read(q url.Values, body []byte) (Message, error) {
-	if cb.Cipher == nil {
-		return cb.readPlain(q, body)
+	read := cb.readEncrypted
+	if cb.Cipher == nil && cb.PreviousCipher == nil {
+		read = cb.readPlain
 	}
-	return cb.readEncrypted(q, body)
+	m, err := read(q, body)
+	if err == nil && !cb.ours(m) {
+		return Message{}, ErrForeignAccount
+	}
+	return m, err
+}
+
+// ours tells whether a message is to our account, as far as its name is known.
+// A probe comes from those who may not know it, and changes nothing.
+func (cb *Callback) ours(m Message) bool {
+	known := cb.OriginalID
+	if known == "" && cb.Known != nil {
+		known = cb.Known()
+	}
+	return known == "" || m.ToUserName == known || m.Probe()
 }
 
 func (cb *Callback) readPlain(q url.Values, body []byte) (Message, error) {
@@ -107,13 +140,14 @@ func (cb *Callback) readEncrypted(q url.Values, body []byte) (Message, error) {
 		// What is wrong with the body is only for those who can sign.
 		return Message{}, cmp.Or(cb.checkPlainQuery(q), err)
 	}
-	if !cb.verify("msg_signature", q, sealed) {
+	previousToken, ok := cb.verify("msg_signature", q, sealed)
+	if !ok {
 		return Message{}, ErrSignature
 	}
 	if err := cb.checkTime(q); err != nil {
 		return Message{}, err
 	}
-	plain, err := cb.decrypt(sealed)
+	plain, previousCipher, err := cb.decrypt(sealed)
 	if err != nil {
 		return Message{}, err
 	}
@@ -121,32 +155,60 @@ func (cb *Callback) readEncrypted(q url.Values, body []byte) (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
-	return f.message(kind)
+	m, err := f.message(kind)
+	if err != nil {
+		return Message{}, err
+	}
+	m.previousToken, m.previousCipher = previousToken, previousCipher
+	return m, nil
 }
 
-func (cb *Callback) decrypt(sealed string) ([]byte, error) {
-	if cb.AppID != "" && cb.AppID != cb.Cipher.appID {
+// decrypt tries the current key, then the previous one. Where neither is right,
+// another account's appid is the better news.
+func (cb *Callback) decrypt(sealed string) (plain []byte, previous bool, err error) {
+	plain, err = cb.decryptWith(cb.Cipher, sealed)
+	if err != nil && cb.PreviousCipher != nil {
+		var olderErr error
+		if plain, olderErr = cb.decryptWith(cb.PreviousCipher, sealed); olderErr == nil {
+			return plain, true, nil
+		}
+		if errors.Is(err, ErrCiphertext) {
+			err = olderErr
+		}
+	}
+	if errors.Is(err, ErrCiphertext) {
+		err = fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return plain, false, err
+}
+
+func (cb *Callback) decryptWith(c *Cipher, sealed string) ([]byte, error) {
+	if c == nil {
+		return nil, ErrCiphertext
+	}
+	if cb.AppID != "" && cb.AppID != c.appID {
 		return nil, ErrForeignAppID
 	}
-	plain, err := cb.Cipher.Decrypt(sealed)
-	if errors.Is(err, ErrCiphertext) {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
-	return plain, err
+	return c.Decrypt(sealed)
 }
 
 func (cb *Callback) checkPlainQuery(q url.Values) error {
-	if !cb.verify("signature", q) {
+	if _, ok := cb.verify("signature", q); !ok {
 		return ErrSignature
 	}
 	return cb.checkTime(q)
 }
 
-// verify compares the named signature of the query, over the token, the query's
-// timestamp and nonce, and the message where one is given.
-func (cb *Callback) verify(name string, q url.Values, message ...string) bool {
+// verify compares the named signature of the query, over a token, the query's
+// timestamp and nonce, and the message where one is given. It says whether the
+// token is the previous one. Both are always tried, so that the time tells
+// nothing about either.
+func (cb *Callback) verify(name string, q url.Values, message ...string) (previous, ok bool) {
 	parts := append([]string{cb.Token, q.Get("timestamp"), q.Get("nonce")}, message...)
-	return VerifySignature(q.Get(name), parts...)
+	byCurrent := VerifySignature(q.Get(name), parts...)
+	parts[0] = cb.PreviousToken
+	byPrevious := VerifySignature(q.Get(name), parts...)
+	return !byCurrent, byCurrent || byPrevious
 }
 
 func (cb *Callback) checkTime(q url.Values) error {
@@ -168,8 +230,9 @@ func (cb *Callback) now() time.Time {
 }
 
 // Reply returns the body that answers a message with a text to its sender: in
-// the format of the message, and encrypted where there is a Cipher. For an
-// empty text it is "success", which answers without a reply.
+// the format of the message, and encrypted where there is a Cipher, with the
+// key and the token that the message came with. For an empty text it is
+// "success", which answers without a reply.
 //
 // Source: developers.weixin.qq.com/doc/offiaccount/Message_Management/Passive_user_reply_message.html
 func (cb *Callback) Reply(m Message, text string) ([]byte, error) {
@@ -178,16 +241,30 @@ func (cb *Callback) Reply(m Message, text string) ([]byte, error) {
 	}
 	now := cb.now().Unix()
 	plain, err := m.format.textReply(m, text, now)
-	if err != nil || cb.Cipher == nil {
+	token, c := cb.secretsOf(m)
+	if err != nil || c == nil {
 		return plain, err
 	}
-	sealed, err := cb.Cipher.Encrypt(plain)
+	sealed, err := c.Encrypt(plain)
 	if err != nil {
 		return nil, fmt.Errorf("encrypting a reply: %w", err)
 	}
 	nonce := rand.Text()
-	signature := Sign(cb.Token, strconv.FormatInt(now, 10), nonce, sealed)
+	signature := Sign(token, strconv.FormatInt(now, 10), nonce, sealed)
 	return m.format.envelope(sealed, signature, now, nonce)
+}
+
+// secretsOf returns the token and the key of a message: WeChat may still know
+// no others than the previous ones.
+func (cb *Callback) secretsOf(m Message) (string, *Cipher) {
+	token, c := cb.Token, cb.Cipher
+	if m.previousToken {
+		token = cb.PreviousToken
+	}
+	if m.previousCipher {
+		c = cb.PreviousCipher
+	}
+	return token, c
 }
 
 func (f format) textReply(m Message, text string, now int64) ([]byte, error) {

@@ -30,7 +30,18 @@ type Message struct {
 	MsgID        int64  // of what is no event
 
 	format format
+	// Which of the callback's secrets it came with. Not the secrets themselves:
+	// a message may be printed.
+	previousToken, previousCipher bool
 }
+
+// probeEvent is the event of a message that Check sends. Nothing handles it.
+const probeEvent = "scanlogin_check"
+
+// Probe tells a message that Check sent, to see whether messages are taken.
+// There is no account in its ToUserName, and it asks for nothing: it is to be
+// acknowledged, not learned from, and not forwarded.
+func (m Message) Probe() bool { return m.MsgType == "event" && m.Event == probeEvent }
 
 // Scan returns the scene of the QR code that was scanned, from 1 on. It is not
 // ok for everything that is no scan of a code with a scene and a ticket: among
