@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -22,9 +21,7 @@ const (
 	endpointToken  = "/cgi-bin/stable_token"
 	endpointQRCode = "/cgi-bin/qrcode/create"
 
-	defaultTimeout = 10 * time.Second
-	maxAnswer      = 64 << 10 // bytes; a token has 512 or a little more
-	maxMessage     = 512      // bytes of an errmsg that are kept
+	maxMessage     = 512 // bytes of an errmsg that are kept
 	maxBusyRepeats = 2
 	busyPause      = 200 * time.Millisecond // doubles, and up to as much again by chance
 )
@@ -181,11 +178,11 @@ func (c *Client) tokens() TokenSource {
 	return c.Token
 }
 
-// call posts the question and reads the answer, repeating it while WeChat is
+// call asks the question and reads the answer, repeating it while WeChat is
 // busy and ctx leaves time for it. The token goes into the query, unless empty.
 func (c *Client) call(ctx context.Context, endpoint, token string, question, answer any) error {
 	for repeats := 0; ; repeats++ {
-		err := c.post(ctx, endpoint, token, question, answer)
+		err := c.ask(ctx, endpoint, token, question, answer)
 		if !errors.Is(err, ErrBusy) || repeats == maxBusyRepeats {
 			return err
 		}
@@ -211,7 +208,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (c *Client) post(ctx context.Context, endpoint, token string, question, answer any) error {
+func (c *Client) ask(ctx context.Context, endpoint, token string, question, answer any) error {
 	data, err := c.exchange(ctx, endpoint, token, question)
 	if err != nil {
 		return fmt.Errorf("%s: %w", endpoint, c.hide(err, token))
@@ -236,57 +233,41 @@ func (c *Client) post(ctx context.Context, endpoint, token string, question, ans
 
 // exchange returns the body of a 200.
 func (c *Client) exchange(ctx context.Context, endpoint, token string, question any) ([]byte, error) {
-	body, err := json.Marshal(question)
+	req, err := c.request(ctx, endpoint, token, question)
 	if err != nil {
 		return nil, err
 	}
+	resp, err := sameServer(c.HTTP).Do(req)
+	if err != nil {
+		return nil, err
+	}
+	return readAnswer(resp.StatusCode, resp.Body)
+}
+
+// request posts a question, or just gets where there is none.
+func (c *Client) request(ctx context.Context, endpoint, token string, question any) (*http.Request, error) {
 	target := strings.TrimSuffix(cmp.Or(c.BaseURL, DefaultBaseURL), "/") + endpoint
 	if token != "" {
 		target += "?" + url.Values{"access_token": {token}}.Encode()
+	}
+	if question == nil {
+		return http.NewRequestWithContext(ctx, http.MethodGet, target, http.NoBody)
+	}
+	body, err := json.Marshal(question)
+	if err != nil {
+		return nil, err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := c.http().Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("HTTP status %d", resp.StatusCode)
-	}
-	return readAnswer(resp.Body)
+	return req, nil
 }
 
-func readAnswer(body io.Reader) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(body, maxAnswer+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxAnswer {
-		return nil, fmt.Errorf("answer of more than %d bytes", maxAnswer)
-	}
-	return data, nil
-}
-
-func (c *Client) http() *http.Client {
-	client := http.Client{Timeout: defaultTimeout}
-	if c.HTTP != nil {
-		client = *c.HTTP
-	}
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &client
-}
-
-// hide takes the URL off an error of net/http, which prints it with the token
-// in its query, and keeps what is inside, so that errors.Is still finds the
-// errors of a context.
+// hide takes the URL off an error of net/http, and secrets out of what is left.
 func (c *Client) hide(err error, token string) error {
-	if urlErr, ok := errors.AsType[*url.Error](err); ok {
-		err = urlErr.Err
-	}
+	err = withoutURL(err)
 	text := err.Error()
 	if hidden := c.hideText(text, token); hidden != text {
 		return errors.New(hidden)
