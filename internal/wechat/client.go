@@ -241,6 +241,7 @@ func (c *Client) exchange(ctx context.Context, endpoint, token string, question 
 	if err != nil {
 		return nil, err
 	}
+	defer resp.Body.Close()
 	return readAnswer(resp.StatusCode, resp.Body)
 }
 
