@@ -12,7 +12,8 @@ import (
 // decided by the store's clock alone.
 type Store interface {
 	// Claim takes a free scene for the login and holds it for ttl; a scene is free when
-	// its login ended at least rest ago. ErrExhausted when it finds none.
+	// its login ended at least rest ago. It comes with the ticket that was made ahead for
+	// it, if any. ErrExhausted when it finds none.
 	Claim(ctx context.Context, id ID, ttl, rest time.Duration) (Login, error)
 	// SetTicket gives a waiting login its code. ErrEnded when it no longer holds the scene.
 	SetTicket(ctx context.Context, ref Ref, t Ticket) error
@@ -63,13 +64,12 @@ func (s *Service) Begin(ctx context.Context, secret Secret) (Login, error) {
 	if err != nil {
 		return Login{}, fmt.Errorf("claiming a scene: %w", err)
 	}
-	if l.Ticket, err = s.Tickets(ctx, l.Scene, l.ExpiresIn); err == nil {
-		if err = s.Store.SetTicket(ctx, l.Ref, l.Ticket); err == nil {
-			s.Logger.InfoContext(ctx, "login waiting", "login", l.ID, "scene", l.Scene)
-			return l, nil
-		}
-	} else {
-		err = errors.Join(ErrNoTicket, err)
+	if l.Ticket == (Ticket{}) {
+		l.Ticket, err = s.makeTicket(ctx, l)
+	}
+	if err == nil {
+		s.Logger.InfoContext(ctx, "login waiting", "login", l.ID, "scene", l.Scene)
+		return l, nil
 	}
 	// The browser may be gone already, and with it ctx; the scene is given back anyway.
 	// Where even that fails, expiry does it.
@@ -79,6 +79,15 @@ func (s *Service) Begin(ctx context.Context, secret Secret) (Login, error) {
 		err = errors.Join(err, e)
 	}
 	return Login{}, fmt.Errorf("making the code of scene %d: %w", l.Scene, err)
+}
+
+// makeTicket makes the code of a login whose scene had none ready.
+func (s *Service) makeTicket(ctx context.Context, l Login) (Ticket, error) {
+	t, err := s.Tickets(ctx, l.Scene, l.ExpiresIn)
+	if err != nil {
+		return Ticket{}, errors.Join(ErrNoTicket, err)
+	}
+	return t, s.Store.SetTicket(ctx, l.Ref, t)
 }
 
 // Resume goes on with a login that this browser began, for one more stream of it.

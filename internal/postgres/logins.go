@@ -45,14 +45,19 @@ func (s Logins) Claim(ctx context.Context, id login.ID, ttl, rest time.Duration)
 		if err := ctx.Err(); err != nil {
 			return login.Login{}, err
 		}
-		scene, err := queries.Claim(sent, pgstore.ClaimParams{Login: id, Ttl: ttl, Rest: rest})
+		row, err := queries.Claim(sent, pgstore.ClaimParams{Login: id, Ttl: ttl, Rest: rest})
 		if errors.Is(err, pgx.ErrNoRows) {
 			continue
 		}
 		if err != nil {
 			return login.Login{}, err
 		}
-		return login.Login{Ref: login.Ref{Scene: scene, ID: id}, State: login.Waiting, ExpiresIn: ttl}, nil
+		return login.Login{
+			Ref:       login.Ref{Scene: row.ID, ID: id},
+			State:     login.Waiting,
+			Ticket:    login.Ticket{Ticket: row.Ticket, URL: row.Url},
+			ExpiresIn: ttl,
+		}, nil
 	}
 	return login.Login{}, login.ErrExhausted
 }

@@ -1,15 +1,21 @@
 -- name: Claim :one
 -- One step of the ring. No row: that scene is held, resting, or being claimed right now.
 -- The inner SELECT around nextval makes it run once; bare, it would run for every row.
-UPDATE scanlogin.scene
-SET login = @login::uuid, state = 'waiting', ticket = '', url = '', openid = NULL, account_id = NULL,
-    watchers = 1, expires_at = now() + @ttl::interval
-WHERE id = (
-    SELECT s.id FROM scanlogin.scene s
-    WHERE s.id = (SELECT nextval('scanlogin.scene_ring')) AND s.expires_at <= now() - @rest::interval
+-- A ticket made ahead is taken along where it outlives the claim, and shown to nobody else.
+UPDATE scanlogin.scene s
+SET login = @login::uuid, state = 'waiting', openid = NULL, account_id = NULL,
+    ticket = CASE WHEN s.ready_until >= free.until THEN s.ready_ticket ELSE '' END,
+    url = CASE WHEN s.ready_until >= free.until THEN s.ready_url ELSE '' END,
+    ready_ticket = '', ready_url = '', ready_until = 'epoch',
+    watchers = 1, expires_at = free.until
+FROM (
+    SELECT f.id, now() + @ttl::interval AS until
+    FROM scanlogin.scene f
+    WHERE f.id = (SELECT nextval('scanlogin.scene_ring')) AND f.expires_at <= now() - @rest::interval
     FOR UPDATE SKIP LOCKED
-)
-RETURNING id;
+) free
+WHERE s.id = free.id
+RETURNING s.id, s.ticket, s.url;
 
 -- name: SetTicket :execrows
 UPDATE scanlogin.scene SET ticket = @ticket, url = @url
@@ -19,6 +25,25 @@ WHERE id = @id AND login = @login::uuid AND state = 'waiting' AND expires_at > n
 -- Nobody has seen this code, so the scene needs no rest.
 UPDATE scanlogin.scene SET state = 'expired', expires_at = 'epoch'
 WHERE id = @id AND login = @login::uuid AND state = 'waiting';
+
+-- name: Ring :one
+-- The value that the ring gave last, and how many values it has.
+SELECT coalesce(pg_sequence_last_value(seqrelid), 0)::bigint AS position, (seqmax + 1)::bigint AS size
+FROM pg_catalog.pg_sequence WHERE seqrelid = 'scanlogin.scene_ring'::regclass;
+
+-- name: Bare :many
+-- Of the next n scenes of the ring those whose ready ticket is missing or too old,
+-- nearest first.
+SELECT s.id
+FROM generate_series(1, sqlc.arg(n)::bigint) AS step
+JOIN scanlogin.scene s ON s.id = mod(sqlc.arg(position)::bigint + step, sqlc.arg(size)::bigint)
+WHERE s.ready_until < now() + @fresh::interval
+ORDER BY step;
+
+-- name: Prepare :exec
+-- Only where there is still none: what another put there may have been claimed and shown.
+UPDATE scanlogin.scene SET ready_ticket = @ticket, ready_url = @url, ready_until = now() + @ttl::interval
+WHERE id = @id AND ready_until < now() + @fresh::interval;
 
 -- name: Join :one
 UPDATE scanlogin.scene SET watchers = watchers + 1

@@ -23,6 +23,48 @@ func (q *Queries) Abandon(ctx context.Context, iD int32, login login.ID) error {
 	return err
 }
 
+const bare = `-- name: Bare :many
+SELECT s.id
+FROM generate_series(1, $1::bigint) AS step
+JOIN scanlogin.scene s ON s.id = mod($2::bigint + step, $3::bigint)
+WHERE s.ready_until < now() + $4::interval
+ORDER BY step
+`
+
+type BareParams struct {
+	N        int64
+	Position int64
+	Size     int64
+	Fresh    time.Duration
+}
+
+// Of the next n scenes of the ring those whose ready ticket is missing or too old,
+// nearest first.
+func (q *Queries) Bare(ctx context.Context, arg BareParams) ([]int32, error) {
+	rows, err := q.db.Query(ctx, bare,
+		arg.N,
+		arg.Position,
+		arg.Size,
+		arg.Fresh,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int32
+	for rows.Next() {
+		var id int32
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const bind = `-- name: Bind :execrows
 WITH bound AS (
     UPDATE scanlogin.scene SET state = 'completed', expires_at = now()
@@ -65,15 +107,20 @@ func (q *Queries) Bind(ctx context.Context, arg BindParams) (int64, error) {
 }
 
 const claim = `-- name: Claim :one
-UPDATE scanlogin.scene
-SET login = $1::uuid, state = 'waiting', ticket = '', url = '', openid = NULL, account_id = NULL,
-    watchers = 1, expires_at = now() + $2::interval
-WHERE id = (
-    SELECT s.id FROM scanlogin.scene s
-    WHERE s.id = (SELECT nextval('scanlogin.scene_ring')) AND s.expires_at <= now() - $3::interval
+UPDATE scanlogin.scene s
+SET login = $1::uuid, state = 'waiting', openid = NULL, account_id = NULL,
+    ticket = CASE WHEN s.ready_until >= free.until THEN s.ready_ticket ELSE '' END,
+    url = CASE WHEN s.ready_until >= free.until THEN s.ready_url ELSE '' END,
+    ready_ticket = '', ready_url = '', ready_until = 'epoch',
+    watchers = 1, expires_at = free.until
+FROM (
+    SELECT f.id, now() + $2::interval AS until
+    FROM scanlogin.scene f
+    WHERE f.id = (SELECT nextval('scanlogin.scene_ring')) AND f.expires_at <= now() - $3::interval
     FOR UPDATE SKIP LOCKED
-)
-RETURNING id
+) free
+WHERE s.id = free.id
+RETURNING s.id, s.ticket, s.url
 `
 
 type ClaimParams struct {
@@ -82,13 +129,20 @@ type ClaimParams struct {
 	Rest  time.Duration
 }
 
+type ClaimRow struct {
+	ID     int32
+	Ticket string
+	Url    string
+}
+
 // One step of the ring. No row: that scene is held, resting, or being claimed right now.
 // The inner SELECT around nextval makes it run once; bare, it would run for every row.
-func (q *Queries) Claim(ctx context.Context, arg ClaimParams) (int32, error) {
+// A ticket made ahead is taken along where it outlives the claim, and shown to nobody else.
+func (q *Queries) Claim(ctx context.Context, arg ClaimParams) (ClaimRow, error) {
 	row := q.db.QueryRow(ctx, claim, arg.Login, arg.Ttl, arg.Rest)
-	var id int32
-	err := row.Scan(&id)
-	return id, err
+	var i ClaimRow
+	err := row.Scan(&i.ID, &i.Ticket, &i.Url)
+	return i, err
 }
 
 const complete = `-- name: Complete :execrows
@@ -243,6 +297,31 @@ func (q *Queries) Notify(ctx context.Context, channel string, payloads []string)
 	return err
 }
 
+const prepare = `-- name: Prepare :exec
+UPDATE scanlogin.scene SET ready_ticket = $1, ready_url = $2, ready_until = now() + $3::interval
+WHERE id = $4 AND ready_until < now() + $5::interval
+`
+
+type PrepareParams struct {
+	Ticket string
+	Url    string
+	Ttl    time.Duration
+	ID     int32
+	Fresh  time.Duration
+}
+
+// Only where there is still none: what another put there may have been claimed and shown.
+func (q *Queries) Prepare(ctx context.Context, arg PrepareParams) error {
+	_, err := q.db.Exec(ctx, prepare,
+		arg.Ticket,
+		arg.Url,
+		arg.Ttl,
+		arg.ID,
+		arg.Fresh,
+	)
+	return err
+}
+
 const resizePool = `-- name: ResizePool :exec
 SELECT scanlogin.resize_pool($1)
 `
@@ -250,6 +329,24 @@ SELECT scanlogin.resize_pool($1)
 func (q *Queries) ResizePool(ctx context.Context, size int32) error {
 	_, err := q.db.Exec(ctx, resizePool, size)
 	return err
+}
+
+const ring = `-- name: Ring :one
+SELECT coalesce(pg_sequence_last_value(seqrelid), 0)::bigint AS position, (seqmax + 1)::bigint AS size
+FROM pg_catalog.pg_sequence WHERE seqrelid = 'scanlogin.scene_ring'::regclass
+`
+
+type RingRow struct {
+	Position int64
+	Size     int64
+}
+
+// The value that the ring gave last, and how many values it has.
+func (q *Queries) Ring(ctx context.Context) (RingRow, error) {
+	row := q.db.QueryRow(ctx, ring)
+	var i RingRow
+	err := row.Scan(&i.Position, &i.Size)
+	return i, err
 }
 
 const scan = `-- name: Scan :one
