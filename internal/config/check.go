@@ -4,6 +4,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"strings"
 	"time"
@@ -14,6 +15,8 @@ const (
 	// maxScenes keeps a mistyped pool from filling the database; WeChat
 	// itself knows scene IDs up to 4294967295.
 	maxScenes = 10_000_000
+	// maxCodesReady is a tenth of what WeChat makes in a day: ready codes are renewed.
+	maxCodesReady = 10_000
 	// maxSceneTTL is the longest life of a temporary QR code, 2592000 s:
 	// https://developers.weixin.qq.com/doc/offiaccount/Account_Management/Generating_a_Parametric_QR_Code.html
 	maxSceneTTL = 30 * 24 * time.Hour
@@ -102,9 +105,33 @@ func (l *loader) checkWeChat(c *Config) {
 	l.checkPlain("WECHAT_APP_ID", c.WeChatAppID)
 	l.checkPlain("WECHAT_APP_SECRET", c.WeChatAppSecret.Reveal())
 	l.checkPlain("WECHAT_TOKEN", c.WeChatToken.Reveal())
-	key := c.WeChatEncodingAESKey.Reveal()
-	if key != "" && !regexp.MustCompile(`^[A-Za-z0-9+/]{43}$`).MatchString(key) {
-		l.refuse("WECHAT_ENCODING_AES_KEY", "is not 43 characters of A-Z, a-z, 0-9, + and /")
+	l.checkPlain("WECHAT_TOKEN_PREVIOUS", c.WeChatTokenPrevious.Reveal())
+	l.checkKey("WECHAT_ENCODING_AES_KEY", c.WeChatEncodingAESKey)
+	l.checkKey("WECHAT_ENCODING_AES_KEY_PREVIOUS", c.WeChatEncodingAESKeyPrevious)
+	if c.WeChatEncodingAESKeyPrevious != "" && c.WeChatEncodingAESKey == "" {
+		l.refuse("WECHAT_ENCODING_AES_KEY_PREVIOUS", "is set without WECHAT_ENCODING_AES_KEY, the key of now")
+	}
+	l.checkSecretURL("WECHAT_TOKEN_URL", c.WeChatTokenURL)
+	l.checkSecretURL("WECHAT_FORWARD_URL", c.WeChatForwardURL)
+	if c.Unsubscribe != "unbind" && c.Unsubscribe != "keep" {
+		l.refuse("UNSUBSCRIBE", "is %s, which is neither unbind nor keep", shown(c.Unsubscribe))
+	}
+}
+
+func (l *loader) checkKey(name string, key Secret) {
+	if key != "" && !regexp.MustCompile(`^[A-Za-z0-9+/]{43}$`).MatchString(key.Reveal()) {
+		l.refuse(name, "is not 43 characters of A-Z, a-z, 0-9, + and /")
+	}
+}
+
+// checkSecretURL checks a URL that may hold a key of its own and so isn't shown.
+func (l *loader) checkSecretURL(name string, text Secret) {
+	if text == "" {
+		return
+	}
+	u, err := url.Parse(text.Reveal())
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || !validHost(u.Hostname()) {
+		l.refuse(name, "is not an http:// or https:// URL with a host")
 	}
 }
 
@@ -119,6 +146,12 @@ func (l *loader) checkPlain(name, value string) {
 func (l *loader) checkTimes(c *Config) {
 	if c.ScenePool < 1 || c.ScenePool > maxScenes {
 		l.refuse("SCENE_POOL", "is %d, which is not between 1 and %d", c.ScenePool, maxScenes)
+	}
+	if c.CodesReadyMin < 0 || c.CodesReadyMin > maxCodesReady {
+		l.refuse("CODES_READY_MIN", "is %d, which is not between 0 and %d", c.CodesReadyMin, maxCodesReady)
+	}
+	if c.CodesReadyMax < 0 || c.CodesReadyMax > maxCodesReady {
+		l.refuse("CODES_READY_MAX", "is %d, which is not between 0 and %d", c.CodesReadyMax, maxCodesReady)
 	}
 	l.checkDuration("SCENE_TTL", c.SceneTTL, time.Second, maxSceneTTL)
 	l.checkDuration("SCENE_GRACE", c.SceneGrace, 0, forever)

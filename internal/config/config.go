@@ -29,12 +29,21 @@ type Config struct {
 	PublicURL      *url.URL       `env:"PUBLIC_URL" groups:"web wechat" envDefault:"http://localhost:8080" example:"https://login.example.com" meaning:"the origin that browsers and WeChat see; https turns on Secure and __Host- cookies and HSTS"`
 	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES" groups:"web" example:"10.0.0.0/8,192.0.2.7" meaning:"addresses and CIDRs of proxies whose X-Forwarded-For is believed"`
 
-	WeChatAppID          string        `env:"WECHAT_APP_ID" groups:"wechat" required:"true" example:"wx0123456789abcdef" meaning:"the Official Account's AppID"`
-	WeChatAppSecret      Secret        `env:"WECHAT_APP_SECRET" groups:"wechat" required:"true" example:"(AppSecret from WeChat's console)" meaning:"the Official Account's AppSecret"`
-	WeChatToken          Secret        `env:"WECHAT_TOKEN" groups:"wechat" required:"true" example:"(the Token set in WeChat's console)" meaning:"the callback's token, 3 to 32 letters and digits"`
-	WeChatEncodingAESKey Secret        `env:"WECHAT_ENCODING_AES_KEY" groups:"wechat" example:"(the EncodingAESKey set in WeChat's console)" meaning:"the callback's key, 43 characters; when set, plain callbacks are refused (safe mode)"`
-	WeChatCallbackWindow time.Duration `env:"WECHAT_CALLBACK_WINDOW" groups:"wechat" envDefault:"10m" example:"10m" meaning:"how far a callback's timestamp may be from now"`
-	WeChatAPIURL         *url.URL      `env:"WECHAT_API_URL" groups:"wechat" envDefault:"https://api.weixin.qq.com" example:"https://api.weixin.qq.com" meaning:"base of the WeChat API"`
+	WeChatAppID                  string        `env:"WECHAT_APP_ID" groups:"wechat" required:"true" example:"wx0123456789abcdef" meaning:"the Official Account's AppID"`
+	WeChatAppSecret              Secret        `env:"WECHAT_APP_SECRET" groups:"wechat" required:"true" example:"(AppSecret from WeChat's console)" meaning:"the Official Account's AppSecret"`
+	WeChatToken                  Secret        `env:"WECHAT_TOKEN" groups:"wechat" required:"true" example:"(the Token set in WeChat's console)" meaning:"the callback's token, 3 to 32 letters and digits"`
+	WeChatEncodingAESKey         Secret        `env:"WECHAT_ENCODING_AES_KEY" groups:"wechat" example:"(the EncodingAESKey set in WeChat's console)" meaning:"the callback's key, 43 characters; when set, plain callbacks are refused (safe mode)"`
+	WeChatTokenPrevious          Secret        `env:"WECHAT_TOKEN_PREVIOUS" groups:"wechat" example:"(the Token before the last change)" meaning:"the callback's token before a change, believed as well until you remove it"`
+	WeChatEncodingAESKeyPrevious Secret        `env:"WECHAT_ENCODING_AES_KEY_PREVIOUS" groups:"wechat" example:"(the EncodingAESKey before the last change)" meaning:"the callback's key before a change, used as well until you remove it"`
+	WeChatCallbackWindow         time.Duration `env:"WECHAT_CALLBACK_WINDOW" groups:"wechat" envDefault:"10m" example:"10m" meaning:"how far a callback's timestamp may be from now"`
+	WeChatAPIURL                 *url.URL      `env:"WECHAT_API_URL" groups:"wechat" envDefault:"https://api.weixin.qq.com" example:"https://api.weixin.qq.com" meaning:"base of the WeChat API"`
+
+	WeChatTokenURL   Secret `env:"WECHAT_TOKEN_URL" groups:"wechat" example:"https://token.internal.example.com/wechat" meaning:"your own token server, asked by GET for JSON with access_token and expires_in, instead of WeChat"`
+	WeChatForwardURL Secret `env:"WECHAT_FORWARD_URL" groups:"wechat" example:"https://bot.internal.example.com/wechat" meaning:"who gets the pushes that are not about a login, and whose reply is passed back"`
+	WeChatReplyTexts string `env:"WECHAT_REPLY_TEXTS" groups:"wechat" example:"/etc/scanlogin/replies.json" meaning:"a file with your own words for the phone"`
+	Unsubscribe      string `env:"UNSUBSCRIBE" groups:"wechat" envDefault:"unbind" example:"unbind" meaning:"unbind or keep: what happens to the tie of whoever unfollows; their sessions end in any case"`
+	CodesReadyMin    int32  `env:"CODES_READY_MIN" groups:"web" envDefault:"20" example:"20" meaning:"how many QR codes are kept ready when it is calm"`
+	CodesReadyMax    int32  `env:"CODES_READY_MAX" groups:"web" envDefault:"1000" example:"1000" meaning:"how many at most when it is busy; 0: none, each is made when it is asked for"`
 
 	ScenePool  int32         `env:"SCENE_POOL" groups:"web" envDefault:"10000" example:"10000" meaning:"scene IDs 1..N to claim from, so the number of QR codes at once"`
 	SceneTTL   time.Duration `env:"SCENE_TTL" groups:"web" envDefault:"3m" example:"3m" meaning:"how long one QR code can be scanned"`

@@ -56,6 +56,9 @@ func defaults() Config {
 		WeChatToken:          "tokensecret",
 		WeChatCallbackWindow: 10 * time.Minute,
 		WeChatAPIURL:         address(url.URL{Scheme: "https", Host: "api.weixin.qq.com"}),
+		Unsubscribe:          "unbind",
+		CodesReadyMin:        20,
+		CodesReadyMax:        1000,
 		ScenePool:            10000,
 		SceneTTL:             3 * time.Minute,
 		SceneGrace:           15 * time.Second,
@@ -113,6 +116,13 @@ func TestGoodValues(t *testing.T) {
 		"WECHAT_ENCODING_AES_KEY": {strings.Repeat("k", 43), func(c *Config) { c.WeChatEncodingAESKey = Secret(strings.Repeat("k", 43)) }},
 		"WECHAT_CALLBACK_WINDOW":  {"1h", func(c *Config) { c.WeChatCallbackWindow = time.Hour }},
 		"WECHAT_API_URL":          {"http://sim:8090/wechat/", func(c *Config) { c.WeChatAPIURL = address(url.URL{Scheme: "http", Host: "sim:8090", Path: "/wechat"}) }},
+		"WECHAT_TOKEN_PREVIOUS":   {"oldtoken", func(c *Config) { c.WeChatTokenPrevious = "oldtoken" }},
+		"WECHAT_TOKEN_URL":        {"http://tokens/wechat?key=k", func(c *Config) { c.WeChatTokenURL = "http://tokens/wechat?key=k" }},
+		"WECHAT_FORWARD_URL":      {"https://bot.example.com/x", func(c *Config) { c.WeChatForwardURL = "https://bot.example.com/x" }},
+		"WECHAT_REPLY_TEXTS":      {"/etc/replies.json", func(c *Config) { c.WeChatReplyTexts = "/etc/replies.json" }},
+		"UNSUBSCRIBE":             {"keep", func(c *Config) { c.Unsubscribe = "keep" }},
+		"CODES_READY_MIN":         {"0", func(c *Config) { c.CodesReadyMin = 0 }},
+		"CODES_READY_MAX":         {"0", func(c *Config) { c.CodesReadyMax = 0 }},
 		"SCENE_POOL":              {"10000000", func(c *Config) { c.ScenePool = 10000000 }},
 		"SCENE_TTL":               {"720h", func(c *Config) { c.SceneTTL, c.SceneRest = 720*time.Hour, 720*time.Hour }},
 		"SCENE_GRACE":             {"0s", func(c *Config) { c.SceneGrace = 0 }},
@@ -149,17 +159,24 @@ func TestGoodValues(t *testing.T) {
 
 func TestBadValues(t *testing.T) {
 	for name, values := range map[string]map[string]string{ // value -> part of the reason
-		"DATABASE_URL":            {"": "is required", "mysql://db/x": "postgres://", "scanlogin": "postgres://"},
-		"DATABASE_LISTEN_URL":     {"http://db": "postgres://"},
-		"DATABASE_SCHEMA":         {"1st": "a-z", "Big": "a-z", "a b": "a-z", "x;drop": "a-z", strings.Repeat("x", 42): "a-z"},
-		"ADDR":                    {"8080": "host:port", "x:y": "host:port", ":65536": "host:port", "a b:1": "host:port", "::1:80": "host:port"},
-		"OPS_ADDR":                {"9090": "host:port", ":8080": "ADDR", "127.0.0.1:8080": "ADDR"},
-		"WECHAT_APP_ID":           {"": "is required", "wx 1": "space"},
-		"WECHAT_APP_SECRET":       {"": "is required", "secret\n": "line break"},
-		"WECHAT_TOKEN":            {"": "is required", "to\x00ken": "can't be seen", "\u200btoken": "can't be seen"},
-		"WECHAT_ENCODING_AES_KEY": {strings.Repeat("k", 42): "43", strings.Repeat("k", 43) + "=": "43", strings.Repeat("k", 42) + "-": "43"},
-		"WECHAT_CALLBACK_WINDOW":  {"0s": "less than 1s", "-1m": "less than 1s", "600": "duration"},
-		"WECHAT_API_URL":          {"api.weixin.qq.com": "http://", "https://a/?b": "query", "https://": "host"},
+		"DATABASE_URL":                     {"": "is required", "mysql://db/x": "postgres://", "scanlogin": "postgres://"},
+		"DATABASE_LISTEN_URL":              {"http://db": "postgres://"},
+		"DATABASE_SCHEMA":                  {"1st": "a-z", "Big": "a-z", "a b": "a-z", "x;drop": "a-z", strings.Repeat("x", 42): "a-z"},
+		"ADDR":                             {"8080": "host:port", "x:y": "host:port", ":65536": "host:port", "a b:1": "host:port", "::1:80": "host:port"},
+		"OPS_ADDR":                         {"9090": "host:port", ":8080": "ADDR", "127.0.0.1:8080": "ADDR"},
+		"WECHAT_APP_ID":                    {"": "is required", "wx 1": "space"},
+		"WECHAT_APP_SECRET":                {"": "is required", "secret\n": "line break"},
+		"WECHAT_TOKEN":                     {"": "is required", "to\x00ken": "can't be seen", "\u200btoken": "can't be seen"},
+		"WECHAT_ENCODING_AES_KEY":          {strings.Repeat("k", 42): "43", strings.Repeat("k", 43) + "=": "43", strings.Repeat("k", 42) + "-": "43"},
+		"WECHAT_ENCODING_AES_KEY_PREVIOUS": {strings.Repeat("k", 42): "43", strings.Repeat("k", 43): "without WECHAT_ENCODING_AES_KEY"},
+		"WECHAT_TOKEN_PREVIOUS":            {"a b": "space"},
+		"WECHAT_TOKEN_URL":                 {"tokens": "http://", "ftp://tokens/": "http://", "https://": "http://"},
+		"WECHAT_FORWARD_URL":               {"bot:80": "http://"},
+		"UNSUBSCRIBE":                      {"delete": "unbind nor keep"},
+		"CODES_READY_MIN":                  {"-1": "between", "10001": "between"},
+		"CODES_READY_MAX":                  {"-1": "between", "lots": "whole number"},
+		"WECHAT_CALLBACK_WINDOW":           {"0s": "less than 1s", "-1m": "less than 1s", "600": "duration"},
+		"WECHAT_API_URL":                   {"api.weixin.qq.com": "http://", "https://a/?b": "query", "https://": "host"},
 		"PUBLIC_URL": {
 			"login.example.com": "http://", "ftp://x": "http://", "https://": "host", "https://x/login": "path", "https://x?": "query",
 			"https://x#y": "fragment", "https://x:0": "port", "https://x:99999": "port", "https://例子.cn": "punycode",
@@ -341,6 +358,7 @@ func TestNoErrorShowsASecret(t *testing.T) {
 func holdsSecret(s Setting) bool {
 	return slices.Contains([]string{
 		"DATABASE_URL", "DATABASE_LISTEN_URL", "WECHAT_APP_SECRET", "WECHAT_TOKEN", "WECHAT_ENCODING_AES_KEY",
+		"WECHAT_TOKEN_PREVIOUS", "WECHAT_ENCODING_AES_KEY_PREVIOUS", "WECHAT_TOKEN_URL", "WECHAT_FORWARD_URL",
 	}, s.Name)
 }
 
