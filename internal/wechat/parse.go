@@ -8,9 +8,16 @@ import (
 	"io"
 )
 
-// maxDepth is how deep elements may be nested. The deepest that WeChat
-// documents, the pictures of a menu, need five.
-const maxDepth = 16
+const (
+	// maxDepth is how deep elements may be nested. The deepest that WeChat
+	// documents, the pictures of a menu, need five.
+	maxDepth = 16
+	// maxTokens is how many tags and texts a body may have, maxMembers how many
+	// members. WeChat's have under a hundred; each costs several allocations,
+	// before anybody's signature is checked where the body is encrypted.
+	maxTokens  = 2048
+	maxMembers = 512
+)
 
 // readXML reads the known children of <xml>. What a push never holds is
 // refused: document types, and the entities that come with them, comments,
@@ -24,8 +31,9 @@ func readXML(body []byte, into fields) error {
 }
 
 type xmlReader struct {
-	dec  *xml.Decoder
-	into fields
+	dec    *xml.Decoder
+	into   fields
+	tokens int // so many were read
 }
 
 // token returns the next token inside the root, where the end of the input is
@@ -34,6 +42,9 @@ func (r *xmlReader) token() (xml.Token, error) {
 	token, err := r.dec.Token()
 	if err != nil {
 		return nil, malformed("not XML")
+	}
+	if r.tokens++; r.tokens > maxTokens {
+		return nil, malformed("too many elements")
 	}
 	switch token.(type) {
 	case xml.StartElement, xml.EndElement, xml.CharData:
@@ -175,11 +186,13 @@ func readJSON(body []byte, into fields) error {
 		return malformed("not JSON")
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.UseNumber()
 	if _, err := dec.Token(); err != nil { // the opening brace
 		return malformed("not JSON")
 	}
-	for dec.More() {
+	for members := 0; dec.More(); members++ {
+		if members == maxMembers {
+			return malformed("too many members")
+		}
 		if err := readMember(dec, into); err != nil {
 			return err
 		}
@@ -193,12 +206,22 @@ func readMember(dec *json.Decoder, into fields) error {
 	if err != nil || !ok {
 		return malformed("not JSON")
 	}
-	var value any
-	if dec.Decode(&value) != nil {
+	var raw json.RawMessage // costs the same whatever is in it
+	if dec.Decode(&raw) != nil {
 		return malformed("not JSON")
 	}
 	if !known(name) {
 		return nil
+	}
+	return readValue(name, raw, into)
+}
+
+func readValue(name string, raw json.RawMessage, into fields) error {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	value, err := dec.Token()
+	if err != nil {
+		return malformed("not JSON")
 	}
 	switch value := value.(type) {
 	case string:
