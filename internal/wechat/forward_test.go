@@ -101,9 +101,11 @@ func TestForwardErrors(t *testing.T) {
 	}
 	for name, handler := range map[string]http.HandlerFunc{
 		"500": status(500), "204": status(204), "403": status(403), "not HTTP": notHTTP,
-		"hung up":    func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
-		"redirected": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, thief.URL, http.StatusTemporaryRedirect) },
-		"too long":   answer(strings.Repeat("a", 64<<10+1)),
+		"hung up": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"redirected": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, thief.URL, http.StatusTemporaryRedirect)
+		},
+		"too long": answer(strings.Repeat("a", 64<<10+1)),
 		"cut off": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1000")
 			io.WriteString(w, "success")
