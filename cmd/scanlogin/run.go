@@ -19,15 +19,10 @@ import (
 	"scanlogin/internal/postgres"
 	"scanlogin/internal/stream"
 	"scanlogin/internal/web"
-	"scanlogin/internal/wechat"
 )
 
 // After SIGTERM, what is under way gets this long; the contract promises 10 s in all.
 const shutdownDeadline = 8 * time.Second
-
-// ticketDeadline is how long a browser waits for WeChat to make its code, before it is
-// told that WeChat can't be reached. It answers in 50 to 500 ms on a good day.
-const ticketDeadline = 4 * time.Second
 
 // beat is how often a stream is heard of and checked for having gone away. A shorter
 // grace needs a shorter beat, or it would be over before anybody noticed.
@@ -39,6 +34,7 @@ type instance struct {
 	logger   *slog.Logger
 	db       *postgres.DB
 	hub      *stream.Hub
+	reserve  *login.Reserve
 	notifier *postgres.Notifier
 	listener *postgres.Listener
 	public   *server
@@ -59,11 +55,23 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 	if err = i.db.ResizePool(ctx, cfg.ScenePool); err != nil {
 		return nil, err
 	}
+	if err = i.db.AddWeChatAccount(ctx, cfg.WeChatAppID); err != nil {
+		return nil, fmt.Errorf("adding the Official Account: %w", err)
+	}
+	makeCode := tickets(cfg, i.db, logger)
+	i.reserve = &login.Reserve{
+		Store:    postgres.Reserve{DB: i.db, Holder: login.NewSecret().ID()},
+		Tickets:  makeCode,
+		Min:      min(cfg.CodesReadyMin, cfg.CodesReadyMax),
+		Max:      cfg.CodesReadyMax,
+		SceneTTL: cfg.SceneTTL,
+		Logger:   logger,
+	}
 	channel := postgres.Channel(cfg.DatabaseSchema)
 	i.notifier = postgres.NewNotifier(i.db, channel)
 	logins := &login.Service{
 		Store:      postgres.Logins{DB: i.db, AppID: cfg.WeChatAppID},
-		Tickets:    tickets(cfg),
+		Tickets:    makeCode,
 		Notify:     i.notify,
 		SceneTTL:   cfg.SceneTTL,
 		SceneRest:  cfg.SceneRest,
@@ -91,7 +99,19 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 
 // listen binds the addresses, so that a busy one is known before anything runs.
 func (i *instance) listen(ctx context.Context, logins *login.Service) error {
-	callback, err := newCallback(i.cfg)
+	originalID := &postgres.OriginalID{DB: i.db, AppID: i.cfg.WeChatAppID}
+	if err := originalID.Load(ctx); err != nil {
+		return err
+	}
+	callback, err := newCallback(i.cfg, originalID.Known)
+	if err != nil {
+		return err
+	}
+	forwarder, err := newForwarder(i.cfg)
+	if err != nil {
+		return err
+	}
+	replies, err := web.LoadReplies(i.cfg.WeChatReplyTexts)
 	if err != nil {
 		return err
 	}
@@ -102,11 +122,16 @@ func (i *instance) listen(ctx context.Context, logins *login.Service) error {
 			AllowedOrigins: i.cfg.AllowedOrigins,
 			CookieDomain:   i.cfg.CookieDomain,
 			Signup:         i.cfg.Signup,
+			KeepTies:       i.cfg.Unsubscribe == "keep",
 		},
 		Logins:   logins,
-		Accounts: &account.Service{Store: postgres.Accounts{DB: i.db}, SessionTTL: i.cfg.SessionTTL},
+		Accounts: &account.Service{Store: postgres.Accounts{DB: i.db, AppID: i.cfg.WeChatAppID}, SessionTTL: i.cfg.SessionTTL},
 		Hub:      i.hub,
 		Callback: callback,
+		Pushes:   postgres.Pushes{DB: i.db},
+		Learn:    originalID.Learn,
+		Forward:  forwarder,
+		Replies:  replies,
 		Logger:   i.logger,
 	}
 	handler, err := site.Handler()
@@ -123,29 +148,6 @@ func (i *instance) listen(ctx context.Context, logins *login.Service) error {
 	registerMetrics(metrics, i.hub)
 	i.ops, err = newServer(ctx, i.cfg.OpsAddr, "OPS_ADDR", web.OpsHandler(i.ready, metrics, i.logger), i.logger)
 	return err
-}
-
-func newCallback(cfg config.Config) (*wechat.Callback, error) {
-	c := &wechat.Callback{Token: cfg.WeChatToken.Reveal(), AppID: cfg.WeChatAppID, Window: cfg.WeChatCallbackWindow}
-	if key := cfg.WeChatEncodingAESKey.Reveal(); key != "" {
-		var err error
-		if c.Cipher, err = wechat.NewCipher(key, cfg.WeChatAppID); err != nil {
-			return nil, fmt.Errorf("WECHAT_ENCODING_AES_KEY: %w", err)
-		}
-	}
-	return c, nil
-}
-
-// tickets makes QR codes by the WeChat API.
-func tickets(cfg config.Config) func(context.Context, int32, time.Duration) (login.Ticket, error) {
-	client := &wechat.Client{AppID: cfg.WeChatAppID, AppSecret: cfg.WeChatAppSecret.Reveal(), BaseURL: cfg.WeChatAPIURL.String()}
-	client.Token = wechat.NewMemoryTokens(client.StableToken)
-	return func(ctx context.Context, scene int32, ttl time.Duration) (login.Ticket, error) {
-		ctx, cancel := context.WithTimeout(ctx, ticketDeadline)
-		defer cancel()
-		t, err := client.CreateQRCode(ctx, scene, ttl)
-		return login.Ticket{Ticket: t.Ticket, URL: t.URL}, err
-	}
 }
 
 // notify wakes the streams of this very instance, and tells the others.
@@ -176,6 +178,7 @@ func (i *instance) run(ctx context.Context) error {
 	work.Go(func() { i.notifier.Run(background) })
 	work.Go(func() { i.listener.Run(background) })
 	work.Go(func() { _ = i.hub.Run(background) })
+	work.Go(func() { i.reserve.Run(ctx) }) // no new codes once we stop
 	i.logger.InfoContext(ctx, "scanlogin is up", "version", version(), "addr", i.public.addr(), "public_url", i.cfg.Origin())
 
 	failed := make(chan error, 2)

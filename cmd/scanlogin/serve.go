@@ -27,6 +27,9 @@ func serveCommand() command {
 
 // serve runs one instance until ctx ends.
 func (p program) serve(ctx context.Context, cfg config.Config, migrate bool) error {
+	if err := checkOffline(cfg); err != nil {
+		return err
+	}
 	logger := p.logger(cfg)
 	if migrate {
 		// The direct connection: the lock that keeps instances apart lives in a session.

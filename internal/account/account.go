@@ -84,4 +84,9 @@ type Store interface {
 	SessionByHash(ctx context.Context, hash [32]byte) (Session, error)
 	// DeleteSession ends the session. It is no error when there is none.
 	DeleteSession(ctx context.Context, hash [32]byte) error
+
+	// Unfollowed ends the sessions of the user who is tied to this WeChat
+	// user, and removes the tie where unbind is true. It returns the number of
+	// sessions; a WeChat user whom nobody knows is no error.
+	Unfollowed(ctx context.Context, openid string, unbind bool) (sessions int, err error)
 }

@@ -184,3 +184,14 @@ func (s *Service) SignOut(ctx context.Context, token Token) error {
 	}
 	return nil
 }
+
+// Unfollowed is told when a WeChat user unfollows the Official Account: their
+// sessions end, and by unbind their tie, too. It returns how many sessions
+// ended.
+func (s *Service) Unfollowed(ctx context.Context, openid string, unbind bool) (sessions int, err error) {
+	sessions, err = s.Store.Unfollowed(ctx, openid, unbind)
+	if err != nil {
+		return 0, fmt.Errorf("account: unfollow: %w", err)
+	}
+	return sessions, nil
+}

@@ -106,6 +106,8 @@ func (m *memory) DeleteSession(_ context.Context, hash [32]byte) error {
 	return nil
 }
 
+func (m *memory) Unfollowed(context.Context, string, bool) (int, error) { return 0, nil }
+
 func TestCreateAndVerify(t *testing.T) {
 	service, _ := newService()
 	alice, err := service.Create(t.Context(), " Alice ", "correct horse")

@@ -169,6 +169,7 @@ type Scan struct {
 	Scene  int32
 	Ticket string
 	OpenID string
+	Push   [32]byte // digest of WeChat's push: its repeats get the answer of the first
 }
 
 // Outcome is what came of a scan, for the words sent to the phone.

@@ -128,7 +128,7 @@ func (r *Reserve) prepare(ctx context.Context, scenes []int32, fresh time.Durati
 	for range min(reserveCalls, len(scenes)) {
 		work.Go(func() {
 			for scene := range next {
-				if err := r.make(ctx, scene, fresh); err != nil {
+				if err := r.makeCode(ctx, scene, fresh); err != nil {
 					cancel(err)
 				}
 			}
@@ -147,7 +147,7 @@ func (r *Reserve) prepare(ctx context.Context, scenes []int32, fresh time.Durati
 	return context.Cause(ctx)
 }
 
-func (r *Reserve) make(ctx context.Context, scene int32, fresh time.Duration) error {
+func (r *Reserve) makeCode(ctx context.Context, scene int32, fresh time.Duration) error {
 	ttl := r.SceneTTL + reserveAge
 	t, err := r.Tickets(ctx, scene, ttl)
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 // Accounts keeps users, their ties to WeChat and their sessions. It implements
 // account.Store.
 type Accounts struct {
-	DB *DB
+	DB    *DB
+	AppID string // of the Official Account, for what its pushes say of a WeChat user
 }
 
 // CreateUser adds a user; account.ErrNameTaken.
@@ -97,4 +98,18 @@ func (s Accounts) SessionByHash(ctx context.Context, hash [32]byte) (account.Ses
 // DeleteSession ends a session.
 func (s Accounts) DeleteSession(ctx context.Context, hash [32]byte) error {
 	return s.DB.Queries.DeleteSession(ctx, hash[:])
+}
+
+// Unfollowed ends the sessions of whoever is tied to this WeChat user, and the tie too
+// where unbind says so. It returns how many sessions that were.
+func (s Accounts) Unfollowed(ctx context.Context, openid string, unbind bool) (sessions int, err error) {
+	err = s.DB.tx(ctx, func(q *pgstore.Queries) error {
+		n, err := q.EndSessionsOfOpenID(ctx, s.AppID, openid)
+		if err == nil && unbind {
+			_, err = q.UnbindOpenID(ctx, s.AppID, openid)
+		}
+		sessions = int(n)
+		return err
+	})
+	return sessions, err
 }

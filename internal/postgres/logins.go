@@ -148,7 +148,7 @@ func newLogin(ref login.Ref, state, ticket, url string, expiresIn float64) (logi
 // Scan records a scan, or finds out what an earlier one led to.
 func (s Logins) Scan(ctx context.Context, scan login.Scan, bindTTL time.Duration) (login.Outcome, login.ID, error) {
 	hit, err := s.DB.Queries.Scan(ctx, pgstore.ScanParams{
-		Openid: scan.OpenID, BindTtl: bindTTL, ID: scan.Scene, Ticket: scan.Ticket, Appid: s.AppID,
+		Openid: scan.OpenID, BindTtl: bindTTL, ID: scan.Scene, Ticket: scan.Ticket, Appid: s.AppID, Push: scan.Push[:],
 	})
 	if err == nil {
 		return outcome(hit.Known), *hit.Login, nil
@@ -157,15 +157,23 @@ func (s Logins) Scan(ctx context.Context, scan login.Scan, bindTTL time.Duration
 		return login.Stale, login.ID{}, err
 	}
 	was, err := s.DB.Queries.Scanned(ctx, pgstore.ScannedParams{Openid: scan.OpenID, ID: scan.Scene, Ticket: scan.Ticket})
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return login.Stale, login.ID{}, nil
-	case err != nil:
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return login.Stale, login.ID{}, err
-	case !was.Same:
+	}
+	if err == nil && was.Same {
+		return outcome(was.Known), *was.Login, nil
+	}
+	// The scene may have gone on to somebody else since this very push was answered.
+	kept, keptErr := s.DB.Queries.PushReply(ctx, scan.Push[:])
+	switch {
+	case keptErr == nil:
+		return outcome(kept == login.LoggedIn.String()), login.ID{}, nil
+	case !errors.Is(keptErr, pgx.ErrNoRows):
+		return login.Stale, login.ID{}, keptErr
+	case err == nil:
 		return login.Used, login.ID{}, nil
 	}
-	return outcome(was.Known), *was.Login, nil
+	return login.Stale, login.ID{}, nil
 }
 
 func outcome(known bool) login.Outcome {

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net/http"
@@ -39,16 +40,25 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), callbackDeadline)
 	defer cancel()
-	text, err := s.react(ctx, m)
+	text, err := s.answer(ctx, m)
 	if err != nil {
 		return err
+	}
+	if s.Forward != nil && !ours(m) {
+		if reply := s.forward(ctx, r, body); len(reply) > 0 {
+			return writeReply(w, reply)
+		}
 	}
 	reply, err := s.Callback.Reply(m, text)
 	if err != nil {
 		return err
 	}
+	return writeReply(w, reply)
+}
+
+func writeReply(w http.ResponseWriter, reply []byte) error {
 	w.Header().Set("Content-Type", replyType(reply))
-	_, err = w.Write(reply)
+	_, err := w.Write(reply)
 	return err
 }
 
@@ -62,31 +72,106 @@ func replyType(reply []byte) string {
 	return "text/plain; charset=utf-8"
 }
 
-// react does what a push asks for and returns the words for the phone, empty for none.
-func (s *Server) react(ctx context.Context, m wechat.Message) (string, error) {
+// ours tells the pushes that are about a login from those that another system may want
+// to see and answer: messages, menus, and following without a code.
+func ours(m wechat.Message) bool {
+	_, scan := m.Scan()
+	return scan || m.Probe()
+}
+
+// forward passes a push on and returns the reply, empty where there is none. A receiver
+// that is slow or dead is no reason for WeChat to push again: it would only get more.
+func (s *Server) forward(ctx context.Context, r *http.Request, body []byte) []byte {
+	reply, err := s.Forward.Forward(ctx, r.URL.Query(), r.Header.Get("Content-Type"), body)
+	if err != nil {
+		s.Logger.WarnContext(ctx, "a push was not forwarded", "err", err)
+		return nil
+	}
+	if string(reply) == "success" {
+		return nil // nothing to say: we may have
+	}
+	return reply
+}
+
+// answer does what a push asks for and returns the words for the phone, empty for none.
+// A push that was answered before gets the same answer.
+func (s *Server) answer(ctx context.Context, m wechat.Message) (string, error) {
+	if m.Probe() {
+		return "", nil
+	}
+	if err := s.learn(ctx, m); err != nil {
+		return "", unstored{err}
+	}
+	push := digest(m)
 	if scene, ok := m.Scan(); ok {
-		o, err := s.Logins.Scanned(ctx, login.Scan{Scene: scene, Ticket: m.Ticket, OpenID: m.FromUserName})
+		o, err := s.Logins.Scanned(ctx, login.Scan{Scene: scene, Ticket: m.Ticket, OpenID: m.FromUserName, Push: push})
 		if err != nil {
 			return "", unstored{err}
 		}
-		return s.replyText(o), nil
+		return s.say(outcomeReply(o)), nil
 	}
+	kept, ok, err := s.Pushes.Reply(ctx, push)
+	if err != nil {
+		return "", unstored{err}
+	}
+	if ok {
+		return kept, nil
+	}
+	text, err := s.react(ctx, m)
+	if err == nil && m.MsgType == "event" {
+		err = s.Pushes.Save(ctx, push, text)
+	}
+	if err != nil {
+		return "", unstored{err}
+	}
+	return text, nil
+}
+
+// learn remembers what the account calls itself. A plain push proves nothing: its
+// signature doesn't cover what it says.
+func (s *Server) learn(ctx context.Context, m wechat.Message) error {
+	if s.Learn == nil || s.Callback.Cipher == nil {
+		return nil
+	}
+	return s.Learn(ctx, m.ToUserName)
+}
+
+// react does what a push asks for that isn't a scan.
+func (s *Server) react(ctx context.Context, m wechat.Message) (string, error) {
 	s.Logger.InfoContext(ctx, "push from WeChat", "type", m.MsgType, "event", m.Event)
-	if strings.EqualFold(m.Event, "subscribe") {
-		return phoneWelcome(s.site()), nil
+	if m.MsgType != "event" {
+		return "", nil
+	}
+	switch strings.ToLower(m.Event) {
+	case "subscribe":
+		// Also who scanned a code and followed when it had expired, and since 2023 some
+		// who followed by a fresh one: WeChat leaves the key out at times.
+		return s.say(ReplyWelcome), nil
+	case "unsubscribe":
+		sessions, err := s.Accounts.Unfollowed(ctx, m.FromUserName, !s.KeepTies)
+		if err != nil {
+			return "", err
+		}
+		s.Logger.InfoContext(ctx, "a WeChat user has unfollowed", "sessions_ended", sessions, "tie_kept", s.KeepTies)
 	}
 	return "", nil
 }
 
-func (s *Server) replyText(o login.Outcome) string {
+// digest names a push: WeChat's retries have a new timestamp and nonce, and the same facts.
+func digest(m wechat.Message) [32]byte {
+	return sha256.Sum256(fmt.Appendf(nil, "%q %d %q %q %q %d",
+		m.FromUserName, m.CreateTime, strings.ToLower(m.Event), m.EventKey, m.Ticket, m.MsgID))
+}
+
+func outcomeReply(o login.Outcome) Reply {
 	switch o {
 	case login.LoggedIn:
-		return phoneLoggedIn(s.site())
+		return ReplyLoggedIn
 	case login.MustBind:
-		return phoneGoBind(s.site())
+		return ReplyGoBind
 	case login.Used:
-		return phoneUsed()
+		return ReplyUsed
 	case login.Stale:
 	}
-	return phoneExpired()
+	return ReplyExpired
 }

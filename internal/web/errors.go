@@ -54,6 +54,7 @@ func answers() []answer {
 		{wechat.ErrSignature, http.StatusForbidden, "bad_signature"},
 		{wechat.ErrMode, http.StatusForbidden, "wrong_mode"},
 		{wechat.ErrForeignAppID, http.StatusForbidden, "foreign_appid"},
+		{wechat.ErrForeignAccount, http.StatusForbidden, "foreign_account"},
 		{wechat.ErrStale, http.StatusForbidden, "stale"},
 		{echo.ErrNotFound, http.StatusNotFound, "not_found"},
 		{echo.ErrMethodNotAllowed, http.StatusMethodNotAllowed, "method_not_allowed"},

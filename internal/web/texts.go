@@ -296,39 +296,6 @@ func english() Texts {
 	}
 }
 
-// The texts sent to the phone that scanned are in both languages, since WeChat's push
-// doesn't say which one its owner reads. site is the host name of the page.
-
-// phoneLoggedIn is for the scan of a WeChat that is bound to an account.
-func phoneLoggedIn(site string) string {
-	return "您正在登录 " + site + "。如非本人操作，请立即修改密码并解除绑定。\n" +
-		"You are signing in to " + site + ". If this wasn't you, change your password and unlink WeChat."
-}
-
-// phoneGoBind is for the scan of a WeChat that no account is bound to.
-func phoneGoBind(site string) string {
-	return "扫码成功。请回到 " + site + " 的页面，绑定账号后完成登录。\n" +
-		"Scanned. Go back to the page of " + site + " and link your account to sign in."
-}
-
-// phoneExpired is for a code whose time is over.
-func phoneExpired() string {
-	return "二维码已过期，请刷新页面后重新扫码。\n" +
-		"This code has expired. Please get a new one on the page and scan again."
-}
-
-// phoneUsed is for a code that somebody else has scanned before.
-func phoneUsed() string {
-	return "该二维码已被他人使用，请刷新页面后重新扫码。\n" +
-		"Somebody else has used this code. Please get a new one on the page and scan again."
-}
-
-// phoneWelcome is for somebody who follows the account without a code.
-func phoneWelcome(site string) string {
-	return "感谢关注！在 " + site + " 的登录页扫描二维码即可登录。\n" +
-		"Thanks for following! Scan the code on the sign-in page of " + site + " to sign in."
-}
-
 // Language picks one of the two languages by the quality values of an
 // Accept-Language header (RFC 9110, section 12.5.4). Chinese of any kind is
 // zh-CN, and wins a draw. A header that names neither language, which is also

@@ -4,6 +4,9 @@ import (
 	"html/template"
 	"io"
 	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -95,20 +98,18 @@ func TestErrorTexts(t *testing.T) {
 
 // WeChat cuts a text message at 2,048 bytes.
 func TestPhoneTexts(t *testing.T) {
-	site := strings.Repeat("a", 253) // the longest host name
-	for name, text := range map[string]string{
-		"expired":  phoneExpired(),
-		"used":     phoneUsed(),
-		"welcome":  phoneWelcome(site),
-		"loggedIn": phoneLoggedIn(site),
-		"goBind":   phoneGoBind(site),
-	} {
+	server := &Server{Config: Config{PublicURL: &url.URL{Host: strings.Repeat("a", 253)}}, Replies: builtinReplies()} // the longest host name
+	for name := range server.Replies {
+		text := server.say(name)
 		zh, en, two := strings.Cut(text, "\n")
 		if !two || !hasHan(zh) || hasHan(en) || strings.Contains(en, "\n") {
 			t.Errorf("%s is not a Chinese line and an English one: %q", name, text)
 		}
 		if len(text) > 2048 {
 			t.Errorf("%s has %d bytes", name, len(text))
+		}
+		if strings.ContainsAny(text, "{}") {
+			t.Errorf("%s has a field left: %q", name, text)
 		}
 	}
 }
@@ -167,4 +168,32 @@ func TestTemplatesHoldNothingInline(t *testing.T) {
 
 func hasHan(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool { return unicode.Is(unicode.Han, r) })
+}
+
+func TestOwnReplies(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "replies.json")
+	write := func(content string) (Replies, error) {
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return LoadReplies(file)
+	}
+	own, err := write(`{"logged_in": "欢迎 {site} {time}", "welcome": ""}`)
+	if err != nil || own[ReplyLoggedIn] != "欢迎 {site} {time}" || own[ReplyWelcome] != "" || own[ReplyUsed] != builtinReplies()[ReplyUsed] {
+		t.Errorf("%v, %v", own, err)
+	}
+	for content, want := range map[string]string{
+		`{`:                  "not a JSON object",
+		`["x"]`:              "not a JSON object",
+		`{"login": "x"}`:     "there are",
+		`{"used": "{user}"}`: "neither {site} nor {time}",
+		`{"used": "` + strings.Repeat("x", 1801) + `"}`: "longer than",
+	} {
+		if _, err := write(content); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "WECHAT_REPLY_TEXTS") {
+			t.Errorf("%.40s: %v, want %q", content, err, want)
+		}
+	}
+	if _, err := LoadReplies(file + ".none"); err == nil {
+		t.Error("a file that isn't there must be an error")
+	}
 }

@@ -4,6 +4,7 @@
 package web
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -21,7 +22,14 @@ type Config struct {
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	AllowedOrigins []string       // other origins that next may point to
 	Signup         bool           // whoever scans for the first time may make an account
+	KeepTies       bool           // of who unfollows the Official Account; their sessions end in any case
 	CookieDomain   string         // shares the session with sibling hosts; empty: this host alone
+}
+
+// Pushes keeps the replies to WeChat's pushes for their repeats, over all instances.
+type Pushes interface {
+	Reply(ctx context.Context, push [32]byte) (reply string, ok bool, err error)
+	Save(ctx context.Context, push [32]byte, reply string) error
 }
 
 // Server answers everything that comes in from outside.
@@ -31,6 +39,10 @@ type Server struct {
 	Accounts *account.Service
 	Hub      *stream.Hub
 	Callback *wechat.Callback
+	Pushes   Pushes
+	Learn    func(ctx context.Context, originalID string) error // of a genuine push; nil: nothing to learn
+	Forward  *wechat.Forwarder                                  // gets the pushes that aren't ours; nil: nobody
+	Replies  Replies                                            // the words for the phone
 	Logger   *slog.Logger
 
 	assets  assets

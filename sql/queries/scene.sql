@@ -84,16 +84,24 @@ FROM (
 WHERE l.state <> l.seen;
 
 -- name: Scan :one
--- The scan counts for the login that holds this scene with this ticket now, once.
-UPDATE scanlogin.scene s
-SET state = CASE WHEN t.account_id IS NULL THEN 'bind_required' ELSE 'authenticated' END,
-    openid = @openid::text, account_id = t.account_id, expires_at = now() + @bind_ttl::interval
-FROM (
-    SELECT (SELECT i.account_id FROM scanlogin.wechat_identity i
-            WHERE i.appid = @appid AND i.openid = @openid::text) AS account_id
-) t
-WHERE s.id = @id AND s.ticket = @ticket AND s.ticket <> '' AND s.state = 'waiting' AND s.expires_at > now()
-RETURNING s.login, (s.account_id IS NOT NULL)::bool AS known;
+-- The scan counts for the login that holds this scene with this ticket now, once. What is
+-- answered is kept with it, for when WeChat pushes the same once more.
+WITH hit AS (
+    UPDATE scanlogin.scene s
+    SET state = CASE WHEN t.account_id IS NULL THEN 'bind_required' ELSE 'authenticated' END,
+        openid = @openid::text, account_id = t.account_id, expires_at = now() + @bind_ttl::interval
+    FROM (
+        SELECT (SELECT i.account_id FROM scanlogin.wechat_identity i
+                WHERE i.appid = @appid AND i.openid = @openid::text) AS account_id
+    ) t
+    WHERE s.id = @id AND s.ticket = @ticket AND s.ticket <> '' AND s.state = 'waiting' AND s.expires_at > now()
+    RETURNING s.login, (s.account_id IS NOT NULL)::bool AS known
+), kept AS (
+    INSERT INTO scanlogin.wechat_push (id, reply)
+    SELECT @push::bytea, CASE WHEN hit.known THEN 'logged_in' ELSE 'must_bind' END FROM hit
+    ON CONFLICT DO NOTHING
+)
+SELECT login, known FROM hit;
 
 -- name: Scanned :one
 -- What an earlier scan of the same code led to.

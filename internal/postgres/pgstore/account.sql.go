@@ -69,6 +69,19 @@ func (q *Queries) DeleteSession(ctx context.Context, tokenHash []byte) error {
 	return err
 }
 
+const endSessionsOfOpenID = `-- name: EndSessionsOfOpenID :execrows
+DELETE FROM scanlogin.web_session s USING scanlogin.wechat_identity i
+WHERE i.appid = $1 AND i.openid = $2 AND s.account_id = i.account_id
+`
+
+func (q *Queries) EndSessionsOfOpenID(ctx context.Context, appid string, openid string) (int64, error) {
+	result, err := q.db.Exec(ctx, endSessionsOfOpenID, appid, openid)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const identities = `-- name: Identities :many
 SELECT bound_at FROM scanlogin.wechat_identity WHERE account_id = $1 ORDER BY bound_at
 `
@@ -176,6 +189,18 @@ DELETE FROM scanlogin.wechat_identity WHERE account_id = $1
 
 func (q *Queries) Unbind(ctx context.Context, accountID int64) (int64, error) {
 	result, err := q.db.Exec(ctx, unbind, accountID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const unbindOpenID = `-- name: UnbindOpenID :execrows
+DELETE FROM scanlogin.wechat_identity WHERE appid = $1 AND openid = $2
+`
+
+func (q *Queries) UnbindOpenID(ctx context.Context, appid string, openid string) (int64, error) {
+	result, err := q.db.Exec(ctx, unbindOpenID, appid, openid)
 	if err != nil {
 		return 0, err
 	}

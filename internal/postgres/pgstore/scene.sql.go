@@ -350,15 +350,22 @@ func (q *Queries) Ring(ctx context.Context) (RingRow, error) {
 }
 
 const scan = `-- name: Scan :one
-UPDATE scanlogin.scene s
-SET state = CASE WHEN t.account_id IS NULL THEN 'bind_required' ELSE 'authenticated' END,
-    openid = $1::text, account_id = t.account_id, expires_at = now() + $2::interval
-FROM (
-    SELECT (SELECT i.account_id FROM scanlogin.wechat_identity i
-            WHERE i.appid = $5 AND i.openid = $1::text) AS account_id
-) t
-WHERE s.id = $3 AND s.ticket = $4 AND s.ticket <> '' AND s.state = 'waiting' AND s.expires_at > now()
-RETURNING s.login, (s.account_id IS NOT NULL)::bool AS known
+WITH hit AS (
+    UPDATE scanlogin.scene s
+    SET state = CASE WHEN t.account_id IS NULL THEN 'bind_required' ELSE 'authenticated' END,
+        openid = $1::text, account_id = t.account_id, expires_at = now() + $2::interval
+    FROM (
+        SELECT (SELECT i.account_id FROM scanlogin.wechat_identity i
+                WHERE i.appid = $5 AND i.openid = $1::text) AS account_id
+    ) t
+    WHERE s.id = $3 AND s.ticket = $4 AND s.ticket <> '' AND s.state = 'waiting' AND s.expires_at > now()
+    RETURNING s.login, (s.account_id IS NOT NULL)::bool AS known
+), kept AS (
+    INSERT INTO scanlogin.wechat_push (id, reply)
+    SELECT $6::bytea, CASE WHEN hit.known THEN 'logged_in' ELSE 'must_bind' END FROM hit
+    ON CONFLICT DO NOTHING
+)
+SELECT login, known FROM hit
 `
 
 type ScanParams struct {
@@ -367,6 +374,7 @@ type ScanParams struct {
 	ID      int32
 	Ticket  string
 	Appid   string
+	Push    []byte
 }
 
 type ScanRow struct {
@@ -374,7 +382,8 @@ type ScanRow struct {
 	Known bool
 }
 
-// The scan counts for the login that holds this scene with this ticket now, once.
+// The scan counts for the login that holds this scene with this ticket now, once. What is
+// answered is kept with it, for when WeChat pushes the same once more.
 func (q *Queries) Scan(ctx context.Context, arg ScanParams) (ScanRow, error) {
 	row := q.db.QueryRow(ctx, scan,
 		arg.Openid,
@@ -382,6 +391,7 @@ func (q *Queries) Scan(ctx context.Context, arg ScanParams) (ScanRow, error) {
 		arg.ID,
 		arg.Ticket,
 		arg.Appid,
+		arg.Push,
 	)
 	var i ScanRow
 	err := row.Scan(&i.Login, &i.Known)
