@@ -78,9 +78,19 @@ func TestUserCommand(t *testing.T) {
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		nil, {"nonsense"}, {"serve", "now"}, {"serve", "--nonsense"}, {"migrate"}, {"migrate", "sideways"},
-		{"user"}, {"user", "add"}, {"user", "add", "a", "b"}, {"user", "nonsense", "a"}, {"help", "nonsense"},
-		{"wechat"}, {"wechat", "nonsense"},
+		nil,
+		{"nonsense"},
+		{"serve", "now"},
+		{"serve", "--nonsense"},
+		{"migrate"},
+		{"migrate", "sideways"},
+		{"user"},
+		{"user", "add"},
+		{"user", "add", "a", "b"},
+		{"user", "nonsense", "a"},
+		{"help", "nonsense"},
+		{"wechat"},
+		{"wechat", "nonsense"},
 	} {
 		env := settings{"DATABASE_URL": "postgres://localhost/none", "WECHAT_APP_ID": appID, "WECHAT_APP_SECRET": appSecret, "WECHAT_TOKEN": token}
 		if r := run(t, env, "", args...); r.code != 2 || !oneLine(r.stderr) || r.stdout != "" {

@@ -419,4 +419,3 @@ func eventually(t testing.TB, what string, cond func() bool) {
 		}
 	}
 }
-
