@@ -185,9 +185,10 @@ func TestAClaimReadsOneRowWhateverThePoolWasBefore(t *testing.T) {
 	}
 }
 
+// Alone: what other databases of the server have open keeps PostgreSQL from reusing the
+// room of old rows.
 func TestWritesAreHOT(t *testing.T) {
-	t.Parallel()
-	const scenes, laps = 300, 4
+	const scenes, laps = 200, 3
 	w := newWorld(t, scenes)
 	own := w.instance()
 	logins := postgres.Logins{DB: own, AppID: appID}
@@ -214,7 +215,6 @@ func TestWritesAreHOT(t *testing.T) {
 	if share < 0.9 {
 		t.Errorf("%.0f %% of the writes were HOT", 100*share)
 	}
-	t.Logf("%.1f %% HOT", 100*share)
 }
 
 func TestAClaimWhoseCallerLeftIsNotLost(t *testing.T) {
