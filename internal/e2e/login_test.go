@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"scanlogin/internal/wechatsim"
 )
@@ -66,7 +67,11 @@ func (s story) shown(b *browser, i *instance) (*eventStream, qrCode) {
 
 func pageOnACallbackOnB(s story) {
 	b := newBrowser(s, s.world)
-	stream, code := s.shown(b, s.a)
+	stream := b.events(s.a)
+	if r := stream.retry(); r < time.Second || r > 10*time.Second {
+		s.Errorf("a browser whose connection breaks comes back after %v", r)
+	}
+	code := stream.code()
 	if code.ExpiresIn != 180 {
 		s.Errorf("a new code has %d s, want 180", code.ExpiresIn)
 	}

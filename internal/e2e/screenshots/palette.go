@@ -15,7 +15,7 @@ func fewColours(img image.Image) *image.Paletted {
 	bounds := img.Bounds()
 	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
 		for x := bounds.Min.X; x < bounds.Max.X; x++ {
-			counts[color.RGBAModel.Convert(img.At(x, y)).(color.RGBA)]++
+			counts[opaque(img.At(x, y))]++
 		}
 	}
 	frequent := make([]color.RGBA, 0, len(counts))
@@ -32,6 +32,11 @@ func fewColours(img image.Image) *image.Paletted {
 	out := image.NewPaletted(bounds, palette)
 	draw.Draw(out, bounds, img, bounds.Min, draw.Src)
 	return out
+}
+
+func opaque(c color.Color) color.RGBA {
+	r, g, b, _ := c.RGBA()
+	return color.RGBA{uint8(r >> 8), uint8(g >> 8), uint8(b >> 8), 0xff}
 }
 
 func number(c color.RGBA) int { return int(c.R)<<16 | int(c.G)<<8 | int(c.B) }
