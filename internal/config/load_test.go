@@ -41,8 +41,6 @@ func loadWith(name, value string) (Config, error) {
 	return c, err
 }
 
-func address(u url.URL) *url.URL { return &u }
-
 func defaults() Config {
 	return Config{
 		DatabaseURL:          "postgres://scanlogin:dbsecret@db/scanlogin",
@@ -50,12 +48,12 @@ func defaults() Config {
 		DatabaseSchema:       "scanlogin",
 		Addr:                 ":8080",
 		OpsAddr:              "127.0.0.1:9090",
-		PublicURL:            address(url.URL{Scheme: "http", Host: "localhost:8080"}),
+		PublicURL:            new(url.URL{Scheme: "http", Host: "localhost:8080"}),
 		WeChatAppID:          "wx0123456789abcdef",
 		WeChatAppSecret:      "appsecret",
 		WeChatToken:          "tokensecret",
 		WeChatCallbackWindow: 10 * time.Minute,
-		WeChatAPIURL:         address(url.URL{Scheme: "https", Host: "api.weixin.qq.com"}),
+		WeChatAPIURL:         new(url.URL{Scheme: "https", Host: "api.weixin.qq.com"}),
 		ScenePool:            10000,
 		SceneTTL:             3 * time.Minute,
 		SceneGrace:           15 * time.Second,
@@ -109,10 +107,10 @@ func TestGoodValues(t *testing.T) {
 		"DATABASE_SCHEMA":         {"_login2", func(c *Config) { c.DatabaseSchema = "_login2" }},
 		"ADDR":                    {"[::1]:80", func(c *Config) { c.Addr = "[::1]:80" }},
 		"OPS_ADDR":                {"", func(c *Config) { c.OpsAddr = "" }},
-		"PUBLIC_URL":              {"HTTPS://Login.Example.com:443/", func(c *Config) { c.PublicURL = address(url.URL{Scheme: "https", Host: "login.example.com"}) }},
+		"PUBLIC_URL":              {"HTTPS://Login.Example.com:443/", func(c *Config) { c.PublicURL = new(url.URL{Scheme: "https", Host: "login.example.com"}) }},
 		"WECHAT_ENCODING_AES_KEY": {strings.Repeat("k", 43), func(c *Config) { c.WeChatEncodingAESKey = Secret(strings.Repeat("k", 43)) }},
 		"WECHAT_CALLBACK_WINDOW":  {"1h", func(c *Config) { c.WeChatCallbackWindow = time.Hour }},
-		"WECHAT_API_URL":          {"http://sim:8090/wechat/", func(c *Config) { c.WeChatAPIURL = address(url.URL{Scheme: "http", Host: "sim:8090", Path: "/wechat"}) }},
+		"WECHAT_API_URL":          {"http://sim:8090/wechat/", func(c *Config) { c.WeChatAPIURL = new(url.URL{Scheme: "http", Host: "sim:8090", Path: "/wechat"}) }},
 		"SCENE_POOL":              {"10000000", func(c *Config) { c.ScenePool = 10000000 }},
 		"SCENE_TTL":               {"720h", func(c *Config) { c.SceneTTL, c.SceneRest = 720*time.Hour, 720*time.Hour }},
 		"SCENE_GRACE":             {"0s", func(c *Config) { c.SceneGrace = 0 }},

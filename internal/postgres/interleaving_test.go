@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
+	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -29,10 +30,10 @@ import (
 func TestAnySequence(t *testing.T)     { anyInterleaving(t, 1) }
 func TestAnyInterleaving(t *testing.T) { anyInterleaving(t, 4) }
 
-// people scan: the first ones have an account already.
-var people = []string{"ann", "bob", "cyd", "dan", "eve"}
+// people scan: the first has an account already.
+var people = []string{"ann", "bob", "cyd"}
 
-const tiedPeople = 2
+const tiedPeople = 1
 
 func anyInterleaving(t *testing.T, width int) {
 	t.Parallel()
@@ -44,7 +45,7 @@ func anyInterleaving(t *testing.T, width int) {
 	dbs := []*postgres.DB{w.db, w.instance(), w.instance()}
 	rapid.Check(t, func(t *rapid.T) {
 		m := newModel(t, w, dbs, accounts, rapid.Int32Range(2, 3).Draw(t, "scenes"))
-		for range rapid.IntRange(4, 16).Draw(t, "steps") {
+		for range rapid.IntRange(4, 14).Draw(t, "steps") {
 			acts := make([]act, rapid.IntRange(1, width).Draw(t, "at once"))
 			for i := range acts {
 				acts[i] = m.draw()
@@ -386,24 +387,37 @@ func (m *model) states() map[login.ID]login.State {
 }
 
 func (m *model) sessions() map[[32]byte]int64 {
-	hashes := get[[][]byte](m.w, "SELECT coalesce(array_agg(token_hash ORDER BY token_hash), '{}') FROM scanlogin.web_session")
-	owners := get[[]int64](m.w, "SELECT coalesce(array_agg(account_id ORDER BY token_hash), '{}') FROM scanlogin.web_session")
 	accounts := map[[32]byte]int64{}
-	for i, h := range hashes {
-		accounts[[32]byte(h)] = owners[i]
+	for hash, account := range accountsBy[[]byte](m, "SELECT token_hash, account_id FROM scanlogin.web_session") {
+		accounts[[32]byte(hash)] = account
 	}
 	return accounts
 }
 
 func (m *model) ties() map[string]int64 {
-	ties := map[string]int64{}
-	for _, pair := range get[[]string](m.w, "SELECT coalesce(array_agg(openid || ' ' || account_id), '{}') FROM scanlogin.wechat_identity") {
-		person, account, _ := strings.Cut(pair, " ")
-		var id int64
-		if _, err := fmt.Sscan(account, &id); err != nil {
+	return maps.Collect(accountsBy[string](m, "SELECT openid, account_id FROM scanlogin.wechat_identity"))
+}
+
+// accountsBy reads rows of a key and an account.
+func accountsBy[K any](m *model, query string) iter.Seq2[K, int64] {
+	return func(yield func(K, int64) bool) {
+		rows, err := m.w.admin.Query(m.w.t.Context(), query)
+		if err != nil {
 			m.Fatal(err)
 		}
-		ties[person] = id
+		defer rows.Close()
+		for rows.Next() {
+			var key K
+			var account int64
+			if err := rows.Scan(&key, &account); err != nil {
+				m.Fatal(err)
+			}
+			if !yield(key, account) {
+				return
+			}
+		}
+		if rows.Err() != nil {
+			m.Fatal(rows.Err())
+		}
 	}
-	return ties
 }
