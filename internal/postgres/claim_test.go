@@ -228,21 +228,25 @@ func TestWritesAreHOT(t *testing.T) {
 
 func TestAClaimWhoseCallerLeftIsNotLost(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, 1)
+	w := newWorld(t, 3)
 	answer := make(chan struct{})
+	release := sync.OnceFunc(func() { close(answer) })
 	r, through := newRelay(t, w.url, func(byte) bool { <-answer; return true })
 	db := w.open(through + "&pool_max_conns=1")
-	w.ok(db.Ping(t.Context())) // connected
-	r.deaf.Store(true)         // the answer is held up from now on
+	t.Cleanup(release) // or it could not be closed
+	logins := postgres.Logins{DB: db, AppID: appID}
+	l, err := logins.Claim(t.Context(), newID(), long, 0) // the statement is prepared
+	w.ok(err)
+	w.ok(logins.Abandon(t.Context(), l.Ref))
+	r.deaf.Store(true) // answers are held up from now on
 
 	ctx, leave := context.WithCancel(t.Context())
 	var claimed login.Login
-	var err error
 	var done sync.WaitGroup
-	done.Go(func() { claimed, err = postgres.Logins{DB: db, AppID: appID}.Claim(ctx, newID(), long, 0) })
-	await(t, "the claim", func() bool { return get[string](w, "SELECT state FROM scanlogin.scene") == "waiting" })
+	done.Go(func() { claimed, err = logins.Claim(ctx, newID(), long, 0) })
+	await(t, "the claim", func() bool { return get[string](w, "SELECT state FROM scanlogin.scene WHERE id = $1", l.Scene+1) == "waiting" })
 	leave()
-	close(answer)
+	release()
 	done.Wait()
 	if err != nil || w.state(claimed.Ref) != login.Waiting {
 		t.Errorf("nobody knows of the scene that is held: %v", err)
