@@ -139,7 +139,11 @@ func (p picture) open(address, ready string) (page context.Context, closePage fu
 	if _, err = chromedp.Call(page, network.SetExtraHTTPHeaders, headers); err != nil {
 		return nil, nil, err
 	}
-	if err = chromedp.Do(page, chromedp.EmulateViewport(p.width, p.height, chromedp.EmulateScale(p.scale)), chromedp.Navigate(address)); err != nil {
+	screen := []chromedp.EmulateViewportOption{chromedp.EmulateScale(p.scale)}
+	if p.width < 500 { // a phone
+		screen = append(screen, chromedp.EmulateMobile, chromedp.EmulateTouch)
+	}
+	if err = chromedp.Do(page, chromedp.EmulateViewport(p.width, p.height, screen...), chromedp.Navigate(address)); err != nil {
 		return nil, nil, err
 	}
 	return page, closePage, await(page, ready)
