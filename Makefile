@@ -16,7 +16,7 @@ run: ## the whole thing on this machine: database, two instances, a WeChat to sc
 
 test: ## every test, on a real PostgreSQL and in a real browser
 	@$(SETUP) postgresql compiler chromium
-	go test -race -shuffle=on ./...
+	go test -race -shuffle=on -timeout 6m ./...
 
 lint: ## what CI holds the code to
 	@files=$$($(TOOL) gofumpt -l .) && test -z "$$files" || { echo "not formatted, run '$(TOOL) gofumpt -w .':" "$$files" >&2; exit 1; }

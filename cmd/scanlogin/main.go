@@ -121,21 +121,23 @@ func commands(name string) (command, bool) {
 }
 
 func (p program) help(args []string) error {
-	if _, err := io.WriteString(p.stdout, usage); err != nil || len(args) == 0 {
+	if len(args) == 0 {
+		_, err := io.WriteString(p.stdout, usage)
 		return err
 	}
 	c, ok := commands(args[0])
 	if !ok {
 		return fmt.Errorf("no command %q; %w", args[0], errUsage)
 	}
+	fmt.Fprint(p.stdout, usage, "\n")
 	if c.flags != nil {
 		flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 		c.flags(flags)
-		fmt.Fprintf(p.stdout, "\nFlags of %s:\n", args[0])
+		fmt.Fprintf(p.stdout, "Flags of %s:\n", args[0])
 		flags.SetOutput(p.stdout)
 		flags.PrintDefaults()
+		fmt.Fprintln(p.stdout)
 	}
-	fmt.Fprintln(p.stdout)
 	return config.Usage(p.stdout, c.groups)
 }
 

@@ -41,8 +41,6 @@ func loadWith(name, value string) (Config, error) {
 	return c, err
 }
 
-func address(u url.URL) *url.URL { return &u }
-
 func defaults() Config {
 	return Config{
 		DatabaseURL:          "postgres://scanlogin:dbsecret@db/scanlogin",
@@ -50,12 +48,12 @@ func defaults() Config {
 		DatabaseSchema:       "scanlogin",
 		Addr:                 ":8080",
 		OpsAddr:              "127.0.0.1:9090",
-		PublicURL:            address(url.URL{Scheme: "http", Host: "localhost:8080"}),
+		PublicURL:            new(url.URL{Scheme: "http", Host: "localhost:8080"}),
 		WeChatAppID:          "wx0123456789abcdef",
 		WeChatAppSecret:      "appsecret",
 		WeChatToken:          "tokensecret",
 		WeChatCallbackWindow: 10 * time.Minute,
-		WeChatAPIURL:         address(url.URL{Scheme: "https", Host: "api.weixin.qq.com"}),
+		WeChatAPIURL:         new(url.URL{Scheme: "https", Host: "api.weixin.qq.com"}),
 		Unsubscribe:          "unbind",
 		CodesReadyMin:        20,
 		CodesReadyMax:        1000,
@@ -112,10 +110,10 @@ func TestGoodValues(t *testing.T) {
 		"DATABASE_SCHEMA":         {"_login2", func(c *Config) { c.DatabaseSchema = "_login2" }},
 		"ADDR":                    {"[::1]:80", func(c *Config) { c.Addr = "[::1]:80" }},
 		"OPS_ADDR":                {"", func(c *Config) { c.OpsAddr = "" }},
-		"PUBLIC_URL":              {"HTTPS://Login.Example.com:443/", func(c *Config) { c.PublicURL = address(url.URL{Scheme: "https", Host: "login.example.com"}) }},
+		"PUBLIC_URL":              {"HTTPS://Login.Example.com:443/", func(c *Config) { c.PublicURL = new(url.URL{Scheme: "https", Host: "login.example.com"}) }},
 		"WECHAT_ENCODING_AES_KEY": {strings.Repeat("k", 43), func(c *Config) { c.WeChatEncodingAESKey = Secret(strings.Repeat("k", 43)) }},
 		"WECHAT_CALLBACK_WINDOW":  {"1h", func(c *Config) { c.WeChatCallbackWindow = time.Hour }},
-		"WECHAT_API_URL":          {"http://sim:8090/wechat/", func(c *Config) { c.WeChatAPIURL = address(url.URL{Scheme: "http", Host: "sim:8090", Path: "/wechat"}) }},
+		"WECHAT_API_URL":          {"http://sim:8090/wechat/", func(c *Config) { c.WeChatAPIURL = new(url.URL{Scheme: "http", Host: "sim:8090", Path: "/wechat"}) }},
 		"WECHAT_TOKEN_PREVIOUS":   {"oldtoken", func(c *Config) { c.WeChatTokenPrevious = "oldtoken" }},
 		"WECHAT_TOKEN_URL":        {"http://tokens/wechat?key=k", func(c *Config) { c.WeChatTokenURL = "http://tokens/wechat?key=k" }},
 		"WECHAT_FORWARD_URL":      {"https://bot.example.com/x", func(c *Config) { c.WeChatForwardURL = "https://bot.example.com/x" }},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -64,9 +65,7 @@ func (b *browser) send(ctx context.Context, method, url string, body content, he
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	for name, values := range b.header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, b.header)
 	if body.kind != "" {
 		req.Header.Set("Content-Type", body.kind)
 	}
@@ -196,7 +195,8 @@ func (b *browser) events(i *instance, header ...string) *eventStream {
 func (b *browser) openEvents(i *instance, header ...string) *eventStream {
 	b.t.Helper()
 	ctx, cancel := context.WithCancel(b.t.Context())
-	resp := b.send(ctx, http.MethodGet, i.url("/login/events"), content{}, append([]string{"Accept", "text/event-stream"}, header...)...)
+	header = append([]string{"Accept", "text/event-stream"}, header...)
+	resp := b.send(ctx, http.MethodGet, i.url("/login/events"), content{}, header...) //nolint:bodyclose // read does
 	s := &eventStream{b.t, b.w, resp, cancel, make(chan event, 256)}
 	done := make(chan struct{})
 	go func() {

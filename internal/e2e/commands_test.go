@@ -4,11 +4,52 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
 	"scanlogin/internal/postgres/postgrestest"
 )
+
+// A bare machine, nothing configured: dev brings all that a login needs.
+func TestDev(t *testing.T) {
+	t.Parallel()
+	data, err := os.MkdirTemp("/tmp", "scanlogin-dev-") // t.TempDir can't be entered by PostgreSQL's user
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(data); err != nil {
+			t.Error(err)
+		}
+	})
+	w := &world{t: t, secrets: map[string]bool{}}
+	w.a, w.b = newInstance(w, "dev"), newInstance(w, "dev's second")
+	t.Cleanup(w.close)
+	wechat := freeAddr(t)
+	w.a.launch(settings{"PATH": os.Getenv("PATH"), "PUBLIC_URL": w.a.url(""), "LOG_LEVEL": "debug"}, "dev", "--data", data,
+		"--addr", w.a.addr, "--ops-addr", w.a.ops, "--second-addr", w.b.addr, "--second-ops-addr", w.b.ops, "--wechat-addr", wechat)
+	w.a.awaitReady()
+	eventually(t, "dev says what to open", func() bool { return strings.Contains(w.a.log.String(), w.a.url("/login")) })
+
+	scan := func(b *browser, who string) {
+		t.Helper()
+		a := b.do(http.MethodPost, "http://"+wechat+"/sim/scan", form("user", who, "latest", "true"), "Sec-Fetch-Site", "").want(t, http.StatusOK)
+		w.keep(a.json(t, "openid").(string))
+	}
+	b := newBrowser(t, w)
+	stream := b.events(w.a)
+	stream.code()
+	scan(b, "小明")
+	stream.expect("bind-required")
+	b.post(w.b, "/user/bind", form("username", "alice", "password", "alice-demo")).want(t, http.StatusOK)
+	again := newBrowser(t, w)
+	stream = again.events(w.b)
+	stream.code()
+	scan(again, "小明")
+	stream.expect("success")
+	again.post(w.a, "/login/complete", jsonBody()).want(t, http.StatusOK)
+}
 
 func TestMigrateCommand(t *testing.T) {
 	t.Parallel()
@@ -78,9 +119,19 @@ func TestUserCommand(t *testing.T) {
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
-		nil, {"nonsense"}, {"serve", "now"}, {"serve", "--nonsense"}, {"migrate"}, {"migrate", "sideways"},
-		{"user"}, {"user", "add"}, {"user", "add", "a", "b"}, {"user", "nonsense", "a"}, {"help", "nonsense"},
-		{"wechat"}, {"wechat", "nonsense"},
+		nil,
+		{"nonsense"},
+		{"serve", "now"},
+		{"serve", "--nonsense"},
+		{"migrate"},
+		{"migrate", "sideways"},
+		{"user"},
+		{"user", "add"},
+		{"user", "add", "a", "b"},
+		{"user", "nonsense", "a"},
+		{"help", "nonsense"},
+		{"wechat"},
+		{"wechat", "nonsense"},
 	} {
 		env := settings{"DATABASE_URL": "postgres://localhost/none", "WECHAT_APP_ID": appID, "WECHAT_APP_SECRET": appSecret, "WECHAT_TOKEN": token}
 		if r := run(t, env, "", args...); r.code != 2 || !oneLine(r.stderr) || r.stdout != "" {

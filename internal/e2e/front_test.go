@@ -39,11 +39,18 @@ func (f *front) addr() string { return f.listener.Addr().String() }
 
 func (f *front) url(path string) string { return "http://" + f.addr() + path }
 
-// route cuts every connection and sends the next ones to these backends, in turn.
-func (f *front) route(backends ...string) {
+// prefer sends new connections to these backends, in turn, and leaves the others alone.
+func (f *front) prefer(backends ...string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.backends = backends
+}
+
+// route does the same and cuts every connection.
+func (f *front) route(backends ...string) {
+	f.prefer(backends...)
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for c := range f.open {
 		_ = c.Close()
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"scanlogin/internal/wechatsim"
 )
@@ -66,7 +67,11 @@ func (s story) shown(b *browser, i *instance) (*eventStream, qrCode) {
 
 func pageOnACallbackOnB(s story) {
 	b := newBrowser(s, s.world)
-	stream, code := s.shown(b, s.a)
+	stream := b.events(s.a)
+	if r := stream.retry(); r < time.Second || r > 10*time.Second {
+		s.Errorf("a browser whose connection breaks comes back after %v", r)
+	}
+	code := stream.code()
 	if code.ExpiresIn != 180 {
 		s.Errorf("a new code has %d s, want 180", code.ExpiresIn)
 	}
@@ -448,4 +453,43 @@ func errorForms(s story) {
 	}
 	b.get(s.a, "/metrics").want(s, http.StatusNotFound)
 	b.get(s.a, "/readyz").want(s, http.StatusNotFound)
+}
+
+func TestSignup(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{stopped: true, pushTo: []int{1}})
+	w.a.settings = settings{"SIGNUP": "on"} // and off at B
+	w.a.start()
+	w.b.start()
+	w.a.awaitReady()
+	w.b.awaitReady()
+	w.account(t, "alice")
+	who := w.person(false)
+	b := newBrowser(t, w)
+	b.post(w.a, "/user/signup", form("username", "carol", "password", password)).want(t, http.StatusConflict) // nothing scanned
+	stream := b.events(w.a)
+	w.scan(t, who, stream.code().Ticket)
+	if e := stream.expect("bind-required"); e.data != `{"signup":true}` {
+		t.Errorf("bind-required: %s", e.data)
+	}
+	b.post(w.b, "/user/signup", form("username", "carol", "password", password)).want(t, http.StatusNotFound)
+	taken := b.post(w.a, "/user/signup", form("username", "alice", "password", password)).want(t, http.StatusConflict)
+	if taken.json(t, "status") != false || taken.json(t, "err") == "" {
+		t.Errorf("a taken name: %s", taken.body)
+	}
+	if a := b.post(w.a, "/user/signup", jsonBody("username", "carol", "password", "short")); a.status < 400 || a.status >= 500 || a.json(t, "status") != false {
+		t.Errorf("a short password: status %d, %s", a.status, a.body)
+	}
+	done := b.post(w.a, "/user/signup", jsonBody("username", "carol", "password", password)).want(t, http.StatusOK)
+	if done.json(t, "status") != true || done.json(t, "redirect") != "/user" || done.set[sessionCookie] == nil {
+		t.Errorf("signed up: %s, cookies %v", done.body, done.set)
+	}
+	if got := b.get(w.b, "/auth/verify").header.Get("X-Auth-User"); got != "carol" {
+		t.Errorf("X-Auth-User %q", got)
+	}
+	again := newBrowser(t, w)
+	stream = again.events(w.b)
+	w.scan(t, who, stream.code().Ticket)
+	stream.expect("success")
+	again.post(w.b, "/login", form("username", "carol", "password", password)).want(t, http.StatusSeeOther)
 }

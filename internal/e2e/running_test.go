@@ -2,11 +2,14 @@ package e2e
 
 import (
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"scanlogin/internal/postgres/postgrestest"
 )
 
 func TestShutdownSendsBrowsersToTheOtherInstance(t *testing.T) {
@@ -130,6 +133,35 @@ func TestServeLeavesMigratingToADeployStep(t *testing.T) {
 		t.Fatalf("migrate up: %+v", r)
 	}
 	w.a.awaitReady()
+}
+
+func TestDatabaseOutageLosesNoLogin(t *testing.T) {
+	t.Parallel()
+	server := postgrestest.NewServer(t, nil)
+	w := newWorld(t, options{database: server.URL("postgres"), settings: settings{"SCENE_GRACE": "1s"}})
+	who := w.boundPerson(t, "alice")
+	b := newBrowser(t, w)
+	stream := b.events(w.a)
+	code := stream.code()
+	if err := server.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "not ready without a database", func() bool { return w.a.ready() == http.StatusServiceUnavailable })
+	b.do(http.MethodGet, "http://"+w.a.ops+"/healthz", content{}).want(t, http.StatusOK)
+	// Not stored, so WeChat has to push it again.
+	scan := w.pushXML(who.OpenID, "SCAN", strconv.Itoa(code.SceneID), code.Ticket)
+	w.push(b, w.b, scan).want(t, http.StatusServiceUnavailable)
+	if rest := newBrowser(t, w).events(w.b).end(); len(rest) == 0 || rest[0].retry == 0 {
+		t.Errorf("a new page without a database gets %+v, want a retry line", rest)
+	}
+	stream.comment() // the stream stays open
+
+	postgrestest.Restart(t, server)
+	w.a.awaitReady()
+	w.b.awaitReady()
+	w.push(b, w.b, scan).want(t, http.StatusOK)
+	stream.expect("success")
+	b.post(w.a, "/login/complete", jsonBody()).want(t, http.StatusOK)
 }
 
 func TestHTTPSCookies(t *testing.T) {

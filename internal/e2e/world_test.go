@@ -44,6 +44,7 @@ type options struct {
 	settings settings // of every instance
 	pushTo   []int    // the instances that WeChat pushes to, in turn; nil: all
 	stopped  bool     // the test starts the instances itself
+	database string   // empty: a fresh one on the server that the tests share
 }
 
 // world is everything that a login needs: a database, WeChat, and instances A and B.
@@ -62,7 +63,10 @@ type world struct {
 
 func newWorld(t testing.TB, o options) *world {
 	t.Helper()
-	w := &world{t: t, database: postgrestest.NewDatabase(t), secrets: map[string]bool{}}
+	if o.database == "" {
+		o.database = postgrestest.NewDatabase(t)
+	}
+	w := &world{t: t, database: o.database, secrets: map[string]bool{}}
 	w.keep(appSecret, token, aesKey, password)
 	w.a, w.b = newInstance(w, "A"), newInstance(w, "B")
 	w.front = newFront(t, w.a.addr, w.b.addr)
@@ -253,7 +257,12 @@ func (i *instance) start(args ...string) {
 	env := settings{"ADDR": i.addr, "OPS_ADDR": i.ops}
 	maps.Copy(env, i.w.settings)
 	maps.Copy(env, i.settings)
-	cmd := exec.Command(binary, append([]string{"serve"}, args...)...)
+	i.launch(env, append([]string{"serve"}, args...)...)
+}
+
+func (i *instance) launch(env settings, args ...string) {
+	i.w.t.Helper()
+	cmd := exec.Command(binary, args...)
 	cmd.Env, cmd.SysProcAttr = env.environ(), dieWithParent()
 	cmd.Stdout, cmd.Stderr = &i.log, &i.log
 	if err := cmd.Start(); err != nil {
@@ -419,4 +428,3 @@ func eventually(t testing.TB, what string, cond func() bool) {
 		}
 	}
 }
-

@@ -37,6 +37,7 @@ var (
 // follow it, "scanned, to be confirmed on the phone", has room here.
 type State uint8
 
+// The states.
 const (
 	Waiting       State = iota + 1 // the code is shown
 	Authenticated                  // scanned by somebody with an account
@@ -45,14 +46,16 @@ const (
 	Expired                        // out of time, or left by its browser
 )
 
-var stateNames = [...]string{"none", "waiting", "authenticated", "bind_required", "completed", "expired"}
+func stateNames() []string {
+	return []string{"none", "waiting", "authenticated", "bind_required", "completed", "expired"}
+}
 
 // String is the state's name as the database writes it.
-func (s State) String() string { return stateNames[s] }
+func (s State) String() string { return stateNames()[s] }
 
 // ParseState is the inverse of String; ok is false for a name that is none.
 func ParseState(name string) (s State, ok bool) {
-	for i, n := range stateNames {
+	for i, n := range stateNames() {
 		if n == name {
 			return State(i), i > 0
 		}
@@ -175,6 +178,7 @@ type Scan struct {
 // Outcome is what came of a scan, for the words sent to the phone.
 type Outcome uint8
 
+// The outcomes.
 const (
 	Stale    Outcome = iota // no login holds this scene with this ticket: an old code
 	LoggedIn                // the browser may complete
@@ -182,7 +186,7 @@ const (
 	Used                    // somebody else was first
 )
 
-var outcomeNames = [...]string{"stale", "logged_in", "must_bind", "used"}
-
 // String is the outcome's name in logs.
-func (o Outcome) String() string { return outcomeNames[o] }
+func (o Outcome) String() string {
+	return [...]string{"stale", "logged_in", "must_bind", "used"}[o]
+}

@@ -92,11 +92,10 @@ func (l *Listener) listen(ctx context.Context) error {
 }
 
 func (l *Listener) connect(ctx context.Context) (conn *pgx.Conn, proof string, err error) {
-	cfg, err := pgx.ParseConfig(l.URL)
+	cfg, err := connConfig(l.URL, "scanlogin listen")
 	if err != nil {
-		return nil, "", fmt.Errorf("reading DATABASE_LISTEN_URL: %w", err)
+		return nil, "", err
 	}
-	prepare(cfg, "scanlogin listen")
 	if conn, err = pgx.ConnectConfig(ctx, cfg); err != nil {
 		return nil, "", err
 	}

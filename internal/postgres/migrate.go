@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"testing/fstest"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
@@ -29,11 +28,10 @@ type Migrator struct {
 
 // NewMigrator opens the database at url, whose tables are or will be in the schema.
 func NewMigrator(url, schemaName string) (*Migrator, error) {
-	cfg, err := pgx.ParseConfig(url)
+	cfg, err := connConfig(url, "scanlogin migrate")
 	if err != nil {
-		return nil, fmt.Errorf("reading the database URL: %w", err)
+		return nil, err
 	}
-	prepare(cfg, "scanlogin migrate")
 	m := &Migrator{db: stdlib.OpenDB(*cfg), schema: &schema{name: schemaName}}
 	if err := m.init(); err != nil {
 		_ = m.db.Close()

@@ -398,7 +398,7 @@ func TestAQuietConnectionIsKept(t *testing.T) {
 func TestPayloads(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		ids := make([]login.ID, rapid.IntRange(1, 1000).Draw(t, "ids"))
+		ids := make([]login.ID, rapid.IntRange(1, 600).Draw(t, "ids"))
 		for i := range ids {
 			ids[i] = newID()
 		}

@@ -70,6 +70,17 @@ func (db *DB) on(conn pgstore.DBTX) *pgstore.Queries {
 	return pgstore.New(qualified{conn, db.schema})
 }
 
+// connConfig reads a database URL for a connection that is in no pool; pool settings in
+// the URL are for pools.
+func connConfig(url, application string) (*pgx.ConnConfig, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("reading the database URL: %w", err)
+	}
+	prepare(cfg.ConnConfig, application)
+	return cfg.ConnConfig, nil
+}
+
 // prepare sets what every connection of ours has.
 func prepare(cfg *pgx.ConnConfig, application string) {
 	if cfg.ConnectTimeout == 0 {
@@ -102,8 +113,10 @@ func (s *schema) qualify(statement string) string {
 	if s.name == schemaInFiles {
 		return statement
 	}
-	if q, ok := s.done.Load(statement); ok {
-		return q.(string)
+	if done, ok := s.done.Load(statement); ok {
+		if q, ok := done.(string); ok {
+			return q
+		}
 	}
 	q := s.replace(statement)
 	s.done.Store(statement, q)

@@ -135,10 +135,20 @@ func TestEveryActionInEveryState(t *testing.T) {
 func TestAFormerHolderChangesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	for i, s := range states[:5] {
+	holders := append(slices.Clone(states[:5]), struct {
+		name  string
+		reach func(c *cell)
+	}{"claimed", func(c *cell) { // its code is being made
+		c.exec("UPDATE scanlogin.scene SET expires_at = 'epoch'")
+		c.claim()
+	}})
+	for i, s := range holders {
 		former := w.newCell(fmt.Sprintf("former %d", i))
 		w.timeOut(former.Ref)
-		holder := w.newCell(fmt.Sprintf("holder %d", i))
+		holder := former
+		if s.name != "claimed" { // that one would wipe out the former one's code
+			holder = w.newCell(fmt.Sprintf("holder %d", i))
+		}
 		s.reach(holder)
 		for _, a := range actions {
 			before, sessions := w.row(1), w.sessions()

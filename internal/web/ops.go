@@ -25,7 +25,7 @@ func OpsHandler(ready func(context.Context) error, metrics prometheus.Gatherer, 
 		ctx, cancel := context.WithTimeout(r.Context(), readyDeadline)
 		defer cancel()
 		if err := ready(ctx); err != nil {
-			logger.WarnContext(ctx, "not ready", "err", err)
+			logger.InfoContext(ctx, "not ready", "err", err)
 			http.Error(w, err.Error(), http.StatusServiceUnavailable) // the operator's address
 			return
 		}
