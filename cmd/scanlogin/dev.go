@@ -28,6 +28,9 @@ func devDefaults(lookup func(string) (string, bool)) func(string) (string, bool)
 		"WECHAT_APP_ID":     "wx5ca9109108888888",
 		"WECHAT_APP_SECRET": "dev-secret-of-the-simulated-account",
 		"WECHAT_TOKEN":      "devtoken",
+		// The simulated phone lists the codes that were made; here that shall be those on a
+		// screen.
+		"CODES_READY_MAX": "0",
 	}
 	return func(name string) (string, bool) {
 		if name == "DATABASE_URL" || name == "DATABASE_LISTEN_URL" {

@@ -27,10 +27,10 @@ func serveCommand() command {
 
 // serve runs one instance until ctx ends.
 func (p program) serve(ctx context.Context, cfg config.Config, migrate bool) error {
-	if err := checkOffline(cfg); err != nil {
+	logger := p.logger(cfg)
+	if err := checkOffline(ctx, cfg, logger); err != nil {
 		return err
 	}
-	logger := p.logger(cfg)
 	if migrate {
 		// The direct connection: the lock that keeps instances apart lives in a session.
 		if err := postgres.Migrate(ctx, cfg.DatabaseListenURL.Reveal(), cfg.DatabaseSchema); err != nil {

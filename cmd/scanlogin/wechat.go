@@ -132,11 +132,17 @@ func checkConfig(cfg config.Config) wechat.CheckConfig {
 
 var errChecks = errors.New("not everything is as WeChat needs it")
 
-// checkOffline refuses settings that can't work with WeChat, each in a sentence.
-func checkOffline(cfg config.Config) error {
+// checkOffline refuses settings that can't work with WeChat, each in a sentence. A
+// PUBLIC_URL that WeChat can't call is a warning: it may call another address, which a
+// proxy leads here.
+func checkOffline(ctx context.Context, cfg config.Config, logger *slog.Logger) error {
 	var wrong []error
 	for _, f := range wechat.CheckOffline(checkConfig(cfg)) {
-		if !f.OK {
+		switch {
+		case f.OK:
+		case f.Name == "PUBLIC_URL":
+			logger.WarnContext(ctx, "WeChat may not reach this service", "why", f.Text)
+		default:
 			wrong = append(wrong, errors.New(f.Text))
 		}
 	}

@@ -172,7 +172,7 @@ type Scan struct {
 	Scene  int32
 	Ticket string
 	OpenID string
-	Push   [32]byte // digest of WeChat's push: its repeats get the answer of the first
+	Push   []byte // digest of WeChat's push, whose repeats get the answer of the first; empty: none
 }
 
 // Outcome is what came of a scan, for the words sent to the phone.

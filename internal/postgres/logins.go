@@ -148,7 +148,7 @@ func newLogin(ref login.Ref, state, ticket, url string, expiresIn float64) (logi
 // Scan records a scan, or finds out what an earlier one led to.
 func (s Logins) Scan(ctx context.Context, scan login.Scan, bindTTL time.Duration) (login.Outcome, login.ID, error) {
 	hit, err := s.DB.Queries.Scan(ctx, pgstore.ScanParams{
-		Openid: scan.OpenID, BindTtl: bindTTL, ID: scan.Scene, Ticket: scan.Ticket, Appid: s.AppID, Push: scan.Push[:],
+		Openid: scan.OpenID, BindTtl: bindTTL, ID: scan.Scene, Ticket: scan.Ticket, Appid: s.AppID, Push: scan.Push,
 	})
 	if err == nil {
 		return outcome(hit.Known), *hit.Login, nil
@@ -164,7 +164,7 @@ func (s Logins) Scan(ctx context.Context, scan login.Scan, bindTTL time.Duration
 		return outcome(was.Known), *was.Login, nil
 	}
 	// The scene may have gone on to somebody else since this very push was answered.
-	kept, keptErr := s.DB.Queries.PushReply(ctx, scan.Push[:])
+	kept, keptErr := s.DB.Queries.PushReply(ctx, scan.Push)
 	switch {
 	case keptErr == nil:
 		return outcome(kept == login.LoggedIn.String()), login.ID{}, nil

@@ -16,8 +16,8 @@ type Pushes struct {
 }
 
 // Reply returns what was replied to this push before; ok is false where nothing was.
-func (p Pushes) Reply(ctx context.Context, push [32]byte) (reply string, ok bool, err error) {
-	reply, err = p.DB.Queries.PushReply(ctx, push[:])
+func (p Pushes) Reply(ctx context.Context, push []byte) (reply string, ok bool, err error) {
+	reply, err = p.DB.Queries.PushReply(ctx, push)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", false, nil
 	}
@@ -25,8 +25,8 @@ func (p Pushes) Reply(ctx context.Context, push [32]byte) (reply string, ok bool
 }
 
 // Save keeps a reply, unless there is one.
-func (p Pushes) Save(ctx context.Context, push [32]byte, reply string) error {
-	return p.DB.Queries.SavePush(ctx, push[:], reply)
+func (p Pushes) Save(ctx context.Context, push []byte, reply string) error {
+	return p.DB.Queries.SavePush(ctx, push, reply)
 }
 
 // OriginalID remembers the account's own name in pushes, gh_…, once a genuine one has

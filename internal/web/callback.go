@@ -158,9 +158,10 @@ func (s *Server) react(ctx context.Context, m wechat.Message) (string, error) {
 }
 
 // digest names a push: WeChat's retries have a new timestamp and nonce, and the same facts.
-func digest(m wechat.Message) [32]byte {
-	return sha256.Sum256(fmt.Appendf(nil, "%q %d %q %q %q %d",
+func digest(m wechat.Message) []byte {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %d %q %q %q %d",
 		m.FromUserName, m.CreateTime, strings.ToLower(m.Event), m.EventKey, m.Ticket, m.MsgID))
+	return sum[:]
 }
 
 func outcomeReply(o login.Outcome) Reply {

@@ -28,8 +28,8 @@ type Config struct {
 
 // Pushes keeps the replies to WeChat's pushes for their repeats, over all instances.
 type Pushes interface {
-	Reply(ctx context.Context, push [32]byte) (reply string, ok bool, err error)
-	Save(ctx context.Context, push [32]byte, reply string) error
+	Reply(ctx context.Context, push []byte) (reply string, ok bool, err error)
+	Save(ctx context.Context, push []byte, reply string) error
 }
 
 // Server answers everything that comes in from outside.

@@ -363,6 +363,7 @@ WITH hit AS (
 ), kept AS (
     INSERT INTO scanlogin.wechat_push (id, reply)
     SELECT $6::bytea, CASE WHEN hit.known THEN 'logged_in' ELSE 'must_bind' END FROM hit
+    WHERE length($6::bytea) > 0
     ON CONFLICT DO NOTHING
 )
 SELECT login, known FROM hit
