@@ -2,13 +2,13 @@
 
 TOOL := go tool -modfile=internal/tools/go.mod
 SETUP := internal/tools/setup.sh
-FUZZTIME ?= 30s
+FUZZTIME ?= 1m
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint generate fuzz screenshots build setup
+.PHONY: help run test lint generate fuzz bench-first-qr screenshots build setup
 
 help: ## list these targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 run: ## the whole thing on this machine: database, two instances, a WeChat to scan with
 	@$(SETUP) postgresql
@@ -38,6 +38,10 @@ fuzz: ## every fuzz target for FUZZTIME
 			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
 		done; \
 	done
+
+bench-first-qr: ## how long a browser waits for its code, with WeChat at 0 and at 300 ms
+	@$(SETUP) postgresql
+	go run ./internal/e2e/firstqr
 
 screenshots: ## docs/images, taken anew
 	@$(SETUP) postgresql chromium

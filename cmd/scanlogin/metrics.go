@@ -1,14 +1,19 @@
 package main
 
 import (
+	"context"
+	"math"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"scanlogin/internal/postgres"
 	"scanlogin/internal/stream"
 )
 
 // registerMetrics exports what this instance knows of itself.
-func registerMetrics(r prometheus.Registerer, hub *stream.Hub) {
+func registerMetrics(r prometheus.Registerer, hub *stream.Hub, quota postgres.Quota) {
 	counter := func(name, help string, value func(stream.Stats) uint64) prometheus.Collector {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 {
 			return float64(value(hub.Stats()))
@@ -21,6 +26,9 @@ func registerMetrics(r prometheus.Registerer, hub *stream.Hub) {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "scanlogin_streams_open", Help: "Event streams that are open.",
 		}, func() float64 { return float64(hub.Len()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "scanlogin_codes_made_today", Help: "QR codes made since midnight in Shanghai, by all instances; NaN when the database doesn't say.",
+		}, func() float64 { return codesMadeToday(quota) }),
 		counter("scanlogin_streams_opened_total", "Event streams that were opened.",
 			func(s stream.Stats) uint64 { return s.Opened }),
 		counter("scanlogin_events_pushed_total", "Events pushed into open streams.",
@@ -28,4 +36,14 @@ func registerMetrics(r prometheus.Registerer, hub *stream.Hub) {
 		counter("scanlogin_sweep_hits_total", "Changes that no NOTIFY told of, found by the safety sweep.",
 			func(s stream.Stats) uint64 { return s.SweepHits }),
 	)
+}
+
+func codesMadeToday(quota postgres.Quota) float64 {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	n, err := quota.MadeToday(ctx)
+	if err != nil {
+		return math.NaN()
+	}
+	return float64(n)
 }

@@ -145,7 +145,7 @@ func (i *instance) listen(ctx context.Context, logins *login.Service) error {
 		return nil
 	}
 	metrics := prometheus.NewRegistry()
-	registerMetrics(metrics, i.hub)
+	registerMetrics(metrics, i.hub, postgres.Quota{DB: i.db, AppID: i.cfg.WeChatAppID})
 	i.ops, err = newServer(ctx, i.cfg.OpsAddr, "OPS_ADDR", web.OpsHandler(i.ready, metrics, i.logger), i.logger)
 	return err
 }
