@@ -179,6 +179,7 @@ func (i *instance) run(ctx context.Context) error {
 	work.Go(func() { i.listener.Run(background) })
 	work.Go(func() { _ = i.hub.Run(background) })
 	work.Go(func() { i.reserve.Run(ctx) }) // no new codes once we stop
+	work.Go(func() { postgres.Pushes{DB: i.db}.Forget(ctx, i.logger) })
 	i.logger.InfoContext(ctx, "scanlogin is up", "version", version(), "addr", i.public.addr(), "public_url", i.cfg.Origin())
 
 	failed := make(chan error, 2)

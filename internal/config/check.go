@@ -113,6 +113,9 @@ func (l *loader) checkWeChat(c *Config) {
 	}
 	l.checkSecretURL("WECHAT_TOKEN_URL", c.WeChatTokenURL)
 	l.checkSecretURL("WECHAT_FORWARD_URL", c.WeChatForwardURL)
+	if u, err := url.Parse(c.WeChatForwardURL.Reveal()); err == nil && u.Host != "" && !l.refused("PUBLIC_URL") && u.Host == c.PublicURL.Host {
+		l.refuse("WECHAT_FORWARD_URL", "leads to PUBLIC_URL itself, so every push would go round in circles")
+	}
 	if c.Unsubscribe != "unbind" && c.Unsubscribe != "keep" {
 		l.refuse("UNSUBSCRIBE", "is %s, which is neither unbind nor keep", shown(c.Unsubscribe))
 	}

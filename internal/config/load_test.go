@@ -169,7 +169,7 @@ func TestBadValues(t *testing.T) {
 		"WECHAT_ENCODING_AES_KEY_PREVIOUS": {strings.Repeat("k", 42): "43", strings.Repeat("k", 43): "without WECHAT_ENCODING_AES_KEY"},
 		"WECHAT_TOKEN_PREVIOUS":            {"a b": "space"},
 		"WECHAT_TOKEN_URL":                 {"tokens": "http://", "ftp://tokens/": "http://", "https://": "http://"},
-		"WECHAT_FORWARD_URL":               {"bot:80": "http://"},
+		"WECHAT_FORWARD_URL":               {"bot:80": "http://", "http://localhost:8080/wechat/callback": "circles"},
 		"UNSUBSCRIBE":                      {"delete": "unbind nor keep"},
 		"CODES_READY_MIN":                  {"-1": "between", "10001": "between"},
 		"CODES_READY_MAX":                  {"-1": "between", "lots": "whole number"},
