@@ -244,7 +244,9 @@ func TestAClaimWhoseCallerLeftIsNotLost(t *testing.T) {
 	var claimed login.Login
 	var done sync.WaitGroup
 	done.Go(func() { claimed, err = logins.Claim(ctx, newID(), long, 0) })
-	await(t, "the claim", func() bool { return get[string](w, "SELECT state FROM scanlogin.scene WHERE id = $1", l.Scene+1) == "waiting" })
+	await(t, "the claim", func() bool {
+		return get[string](w, "SELECT state FROM scanlogin.scene WHERE id = $1", l.Scene+1) == "waiting"
+	})
 	leave()
 	release()
 	done.Wait()

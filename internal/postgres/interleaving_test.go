@@ -140,7 +140,7 @@ func (m *model) draw() act {
 	// A browser with the key of another login, of the same scene or not.
 	other := rapid.SampledFrom(m.attempts).Draw(m.T, "scene of")
 	foreign := login.Key{Scene: other.key.Scene, Secret: a.key.Secret}
-	return rapid.SampledFrom([]act{
+	acts := []act{
 		{"begin", func() string { return m.begin(s) }},
 		{"begin", func() string { return m.begin(s) }},
 		{a.name + " resumes", func() string { return m.resume(s, a) }},
@@ -156,7 +156,32 @@ func (m *model) draw() act {
 		{a.name + " binds", func() string { return m.bind(s, a, a.key, account) }},
 		{a.name + " binds", func() string { return m.bind(s, a, a.key, account) }},
 		{a.name + " binds at the scene of " + other.name, func() string { return m.bind(s, a, foreign, account) }},
-	}).Draw(m.T, "act")
+	}
+	// What comes next in the story comes as often as all else together: far into it is
+	// where the guards stand.
+	var next []act
+	for _, act := range acts {
+		if slices.Contains(a.next(person), act.name) {
+			next = append(next, act)
+		}
+	}
+	if len(next) > 0 && rapid.Bool().Draw(m.T, "as usual") {
+		acts = next
+	}
+	return rapid.SampledFrom(acts).Draw(m.T, "act")
+}
+
+// next is what is usually done with the login, in time or a little late.
+func (a *attempt) next(person string) []string {
+	switch {
+	case a.session != nil:
+		return nil
+	case a.outcome == login.LoggedIn:
+		return []string{a.name + " completes", a.name + " runs out of time"}
+	case a.outcome == login.MustBind:
+		return []string{a.name + " binds", a.name + " runs out of time"}
+	}
+	return []string{person + " scans " + a.name}
 }
 
 func (m *model) begin(s *login.Service) string {
