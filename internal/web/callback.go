@@ -100,7 +100,7 @@ func (s *Server) answer(ctx context.Context, m wechat.Message) (string, error) {
 		return "", nil
 	}
 	if err := s.learn(ctx, m); err != nil {
-		return "", unstored{err}
+		return "", err
 	}
 	push := digest(m)
 	if scene, ok := m.Scan(); ok {
@@ -108,7 +108,7 @@ func (s *Server) answer(ctx context.Context, m wechat.Message) (string, error) {
 		if err != nil {
 			return "", unstored{err}
 		}
-		return s.say(outcomeReply(o)), nil
+		return s.say(outcomeReply(o), m.CreateTime), nil
 	}
 	kept, ok, err := s.Pushes.Reply(ctx, push)
 	if err != nil {
@@ -128,12 +128,19 @@ func (s *Server) answer(ctx context.Context, m wechat.Message) (string, error) {
 }
 
 // learn remembers what the account calls itself. A plain push proves nothing: its
-// signature doesn't cover what it says.
+// signature doesn't cover what it says. Another instance may have learned another name
+// before, which counts then.
 func (s *Server) learn(ctx context.Context, m wechat.Message) error {
 	if s.Learn == nil || s.Callback.Cipher == nil {
 		return nil
 	}
-	return s.Learn(ctx, m.ToUserName)
+	if err := s.Learn(ctx, m.ToUserName); err != nil {
+		return unstored{err}
+	}
+	if known := s.Callback.Known(); known != "" && known != m.ToUserName {
+		return wechat.ErrForeignAccount
+	}
+	return nil
 }
 
 // react does what a push asks for that isn't a scan.
@@ -146,7 +153,7 @@ func (s *Server) react(ctx context.Context, m wechat.Message) (string, error) {
 	case "subscribe":
 		// Also who scanned a code and followed when it had expired, and since 2023 some
 		// who followed by a fresh one: WeChat leaves the key out at times.
-		return s.say(ReplyWelcome), nil
+		return s.say(ReplyWelcome, m.CreateTime), nil
 	case "unsubscribe":
 		sessions, err := s.Accounts.Unfollowed(ctx, m.FromUserName, !s.KeepTies)
 		if err != nil {

@@ -87,8 +87,9 @@ func checkFields(text string) error {
 	return nil
 }
 
-// say is the reply, filled in.
-func (s *Server) say(r Reply) string {
+// say is the reply, filled in. The time is that of the push, in seconds since 1970: a
+// push that is repeated a minute later gets the same words.
+func (s *Server) say(r Reply, at int64) string {
 	shanghai := time.FixedZone("UTC+8", 8*60*60)
-	return strings.NewReplacer("{site}", s.site(), "{time}", time.Now().In(shanghai).Format("15:04")).Replace(s.Replies[r])
+	return strings.NewReplacer("{site}", s.site(), "{time}", time.Unix(at, 0).In(shanghai).Format("15:04")).Replace(s.Replies[r])
 }

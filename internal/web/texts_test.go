@@ -100,7 +100,7 @@ func TestErrorTexts(t *testing.T) {
 func TestPhoneTexts(t *testing.T) {
 	server := &Server{Config: Config{PublicURL: &url.URL{Host: strings.Repeat("a", 253)}}, Replies: builtinReplies()} // the longest host name
 	for name := range server.Replies {
-		text := server.say(name)
+		text := server.say(name, 1_700_000_000)
 		zh, en, two := strings.Cut(text, "\n")
 		if !two || !hasHan(zh) || hasHan(en) || strings.Contains(en, "\n") {
 			t.Errorf("%s is not a Chinese line and an English one: %q", name, text)
