@@ -259,7 +259,7 @@ func (s *Server) simVerify(r *http.Request, _ params) (any, error) {
 
 // simFaults is POST /sim/faults. Fields that are absent stay as they are:
 // clear; drop_tries, lose_replies, duplicates, lost_scenes (counts); api_latency
-// (a duration); code with endpoint (default all) and calls (default 1, -1 for
+// and api_jitter (durations); code with endpoint (default all) and calls (default 1, -1 for
 // ever, 0 takes it back); tokens=expire or revoke.
 func (s *Server) simFaults(_ *http.Request, p params) (any, error) {
 	if what := p["tokens"]; what != "" && what != "expire" && what != "revoke" {
@@ -288,18 +288,19 @@ func (p params) faults(f *Faults) error {
 		p.count("lose_replies", &f.LoseReplies),
 		p.count("duplicates", &f.Duplicates),
 		p.count("lost_scenes", &f.LostScenes),
-		p.latency(&f.APILatency),
+		p.latency("api_latency", &f.APILatency),
+		p.latency("api_jitter", &f.APIJitter),
 		p.apiFault(f),
 	)
 }
 
-func (p params) latency(d *time.Duration) error {
-	if p["api_latency"] == "" {
+func (p params) latency(name string, d *time.Duration) error {
+	if p[name] == "" {
 		return nil
 	}
-	v, err := time.ParseDuration(p["api_latency"])
+	v, err := time.ParseDuration(p[name])
 	if err != nil || v < 0 || v > time.Minute {
-		return requestError("api_latency has to be a duration up to 1m, like 300ms")
+		return requestError(name + " has to be a duration up to 1m, like 300ms")
 	}
 	*d = v
 	return nil

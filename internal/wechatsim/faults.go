@@ -2,6 +2,7 @@ package wechatsim
 
 import (
 	"maps"
+	"math/rand/v2"
 	"time"
 )
 
@@ -21,6 +22,7 @@ const Always = -1
 type Faults struct {
 	API        map[string]APIFault `json:"api,omitempty"`         // by endpoint
 	APILatency time.Duration       `json:"api_latency,omitempty"` // before every API answer
+	APIJitter  time.Duration       `json:"api_jitter,omitempty"`  // up to so much more, each time by chance
 
 	DropTries   int `json:"drop_tries,omitempty"`   // the next n tries of pushes never arrive; 3 lose one push
 	LoseReplies int `json:"lose_replies,omitempty"` // the next n tries arrive, their answers don't: WeChat tries again
@@ -75,13 +77,17 @@ func (s *Server) currentFaults() Faults {
 func (s *Server) apiFault(endpoint string) (code int, latency time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	latency = s.faults.APILatency
+	if jitter := s.faults.APIJitter; jitter > 0 {
+		latency += rand.N(jitter)
+	}
 	key := endpoint
 	if _, ok := s.faults.API[key]; !ok {
 		key = AnyEndpoint
 	}
 	f := s.faults.API[key]
 	if f.Calls == 0 {
-		return 0, s.faults.APILatency
+		return 0, latency
 	}
 	if f.Calls > 0 {
 		f.Calls--
@@ -91,7 +97,7 @@ func (s *Server) apiFault(endpoint string) (code int, latency time.Duration) {
 	} else {
 		s.faults.API[key] = f
 	}
-	return f.Code, s.faults.APILatency
+	return f.Code, latency
 }
 
 // spend takes one from the count of a push fault and reports whether there was one.

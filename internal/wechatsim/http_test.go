@@ -129,8 +129,22 @@ func TestFaultsOfTheAPI(t *testing.T) {
 		if _, _, code := stableToken(t, s, false); code != 0 || time.Since(began) != 3*time.Second {
 			t.Errorf("errcode %d after %v", code, time.Since(began))
 		}
+		set("api_latency=1s&api_jitter=2s", 200)
+		took := map[time.Duration]bool{}
+		for range 8 {
+			began = time.Now()
+			stableToken(t, s, false)
+			d := time.Since(began)
+			if d < time.Second || d >= 3*time.Second {
+				t.Errorf("an answer after %v", d)
+			}
+			took[d] = true
+		}
+		if len(took) < 4 {
+			t.Errorf("8 answers after %v", took)
+		}
 		before := s.Faults()
-		for _, bad := range []string{"code=x", "calls=2&code=40001&endpoint=nothing", "drop_tries=-2", "api_latency=soon", "tokens=eat", "lose_replies=1&duplicates=many"} {
+		for _, bad := range []string{"api_jitter=-1s", "code=x", "calls=2&code=40001&endpoint=nothing", "drop_tries=-2", "api_latency=soon", "tokens=eat", "lose_replies=1&duplicates=many"} {
 			set(bad, 400)
 		}
 		if after := s.Faults(); after.APILatency != before.APILatency || after.LoseReplies != 0 {
