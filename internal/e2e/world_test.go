@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -45,6 +46,8 @@ type options struct {
 	pushTo   []int    // the instances that WeChat pushes to, in turn; nil: all
 	stopped  bool     // the test starts the instances itself
 	database string   // empty: a fresh one on the server that the tests share
+	mode     wechatsim.Mode
+	retryGap time.Duration // of WeChat's pushes; 0: a tenth of a second
 }
 
 // world is everything that a login needs: a database, WeChat, and instances A and B.
@@ -98,7 +101,7 @@ func (w *world) startWeChat(o options) *httptest.Server {
 	}
 	sim, err := wechatsim.New(wechatsim.Config{
 		AppID: appID, AppSecret: appSecret, Token: token, EncodingAESKey: o.settings["WECHAT_ENCODING_AES_KEY"],
-		CallbackURLs: callbacks, RetryGap: 100 * time.Millisecond,
+		CallbackURLs: callbacks, RetryGap: cmp.Or(o.retryGap, 100*time.Millisecond), Mode: o.mode,
 	})
 	if err != nil {
 		w.t.Fatal(err)
