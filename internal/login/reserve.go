@@ -17,7 +17,8 @@ const (
 	reserveWindow                    = 5 * time.Second               // the demand of so long should be ready, twice
 	reserveAge                       = time.Hour                     // how long a code may lie ready
 	reserveCalls                     = 16                            // codes made at once
-	reserveRound                     = 10 * time.Second              // the longest that one round may take
+	reserveRound                     = time.Second                   // after this a round begins no more codes
+	reserveCall                      = 4 * time.Second               // for one code; with the round less than leadTTL
 	minReservePause, maxReservePause = time.Second, 30 * time.Second // after a failure
 )
 
@@ -58,14 +59,15 @@ func (r *Reserve) Run(ctx context.Context) {
 	}
 	leading := false
 	for ctx.Err() == nil {
-		was := leading
-		var err error
-		leading, err = r.Store.Lead(ctx, leadTTL)
-		if err == nil && leading {
-			if !was {
+		lead, err := r.Store.Lead(ctx, leadTTL)
+		if err == nil {
+			if lead && !leading {
 				r.demand = demand{}
 				r.Logger.InfoContext(ctx, "this instance makes the codes ahead")
 			}
+			leading = lead
+		}
+		if err == nil && lead {
 			err = r.round(ctx)
 		}
 		r.rest(ctx, leading, err)
@@ -98,8 +100,6 @@ func (r *Reserve) rest(ctx context.Context, leading bool, err error) {
 
 // round makes the codes that are missing now.
 func (r *Reserve) round(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, reserveRound)
-	defer cancel()
 	// A code that lies ready must be good for a whole showing, and is renewed before.
 	fresh := r.SceneTTL + reserveAge/4
 	position, size, err := r.Store.Ring(ctx)
@@ -119,41 +119,56 @@ func (r *Reserve) target(size int64) int64 {
 	return min(max(2*r.demand.peak(), int64(r.Min)), int64(r.Max), size)
 }
 
-// prepare makes codes for these scenes, nearest first, until one can't be made.
+// prepare makes codes for these scenes, nearest first, until one can't be made or the
+// round is over. The calls that are under way then come to their end: what WeChat has made
+// is not thrown away.
 func (r *Reserve) prepare(ctx context.Context, scenes []int32, fresh time.Duration) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	begin, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	var work sync.WaitGroup
 	next := make(chan int32)
 	for range min(reserveCalls, len(scenes)) {
 		work.Go(func() {
 			for scene := range next {
 				if err := r.makeCode(ctx, scene, fresh); err != nil {
-					cancel(err)
+					stop(err)
 				}
 			}
 		})
 	}
+	handOut(begin, next, scenes)
+	work.Wait()
+	return context.Cause(begin)
+}
+
+// handOut sends the scenes to whoever is free, until ctx ends or the round is over.
+func handOut(ctx context.Context, next chan<- int32, scenes []int32) {
+	defer close(next)
+	over := time.After(reserveRound)
 	for _, scene := range scenes {
+		if ctx.Err() != nil {
+			return
+		}
 		select {
 		case next <- scene:
-			continue
+		case <-over:
+			return
 		case <-ctx.Done():
+			return
 		}
-		break
 	}
-	close(next)
-	work.Wait()
-	return context.Cause(ctx)
 }
 
 func (r *Reserve) makeCode(ctx context.Context, scene int32, fresh time.Duration) error {
-	ttl := r.SceneTTL + reserveAge
+	ctx, cancel := context.WithTimeout(ctx, reserveCall)
+	defer cancel()
+	ttl, began := r.SceneTTL+reserveAge, time.Now()
 	t, err := r.Tickets(ctx, scene, ttl)
 	if err != nil {
 		return fmt.Errorf("making the code of scene %d ahead: %w", scene, err)
 	}
-	return r.Store.Prepare(ctx, scene, t, ttl, fresh)
+	// WeChat's time runs from somewhere within the call.
+	return r.Store.Prepare(ctx, scene, t, ttl-time.Since(began), fresh)
 }
 
 // demand remembers how many claims came in the busiest window of late.
@@ -162,18 +177,22 @@ type demand struct {
 }
 
 type sample struct {
-	at       time.Time
-	position int64
-	claims   int64 // since the first sample
+	at             time.Time
+	position, size int64
+	claims         int64 // since the first sample
 }
 
 // see notes where the ring stands now. Between two looks it goes round once at most, or
-// is taken to: a pool that small has no more codes to be made than scenes.
+// is taken to: a pool that small has no more codes to be made than scenes. Where the pool
+// was resized in between, the ring may have moved without a claim.
 func (d *demand) see(now time.Time, position, size int64) {
-	s := sample{at: now, position: position}
+	s := sample{at: now, position: position, size: size}
 	if n := len(d.samples); n > 0 {
 		last := d.samples[n-1]
-		s.claims = last.claims + (position-last.position+size)%size
+		s.claims = last.claims
+		if size == last.size {
+			s.claims += (position - last.position + size) % size
+		}
 	}
 	d.samples = append(d.samples, s)
 	for now.Sub(d.samples[0].at) > reserveMemory {

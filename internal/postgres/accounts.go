@@ -104,6 +104,10 @@ func (s Accounts) DeleteSession(ctx context.Context, hash [32]byte) error {
 // where unbind says so. It returns how many sessions that were.
 func (s Accounts) Unfollowed(ctx context.Context, openid string, unbind bool) (sessions int, err error) {
 	err = s.DB.tx(ctx, func(q *pgstore.Queries) error {
+		// A login of theirs that completes right now is waited for, or waits for us.
+		if err := q.LockTie(ctx, s.AppID, openid); err != nil {
+			return err
+		}
 		n, err := q.EndSessionsOfOpenID(ctx, s.AppID, openid)
 		if err == nil && unbind {
 			_, err = q.UnbindOpenID(ctx, s.AppID, openid)

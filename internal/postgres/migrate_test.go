@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -13,6 +14,8 @@ import (
 	"scanlogin/internal/postgres"
 	"scanlogin/internal/postgres/postgrestest"
 )
+
+const migrations = 3
 
 // emptyDatabase is one without our schema.
 func emptyDatabase(t *testing.T) string {
@@ -165,7 +168,7 @@ func TestInstancesMigrateAtOnce(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if n := query(t, url, "SELECT count(*)::text FROM scanlogin.goose_db_version WHERE version_id > 0"); n != "2" {
+	if n := query(t, url, "SELECT count(*)::text FROM scanlogin.goose_db_version WHERE version_id > 0"); n != fmt.Sprint(migrations) {
 		t.Errorf("%s migrations were applied, want each once", n)
 	}
 }
@@ -178,7 +181,7 @@ func TestAnySchemaName(t *testing.T) {
 	names := []string{"select", "user", "_", "x1", "my_scanlogin", "scanlogin_2", "public", longest}
 	for i, name := range names {
 		m := migrator(t, url, name)
-		if applied := must(m.Up(t.Context()))(t); len(applied) != 2 {
+		if applied := must(m.Up(t.Context()))(t); len(applied) != migrations {
 			t.Errorf("%s: applied %v beside the other schemas", name, applied)
 		}
 		must(m.Up(t.Context()))(t)

@@ -2,9 +2,12 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"scanlogin/internal/postgres/pgstore"
 )
@@ -21,10 +24,12 @@ const (
 	fetchPatience = 15 * time.Second
 	fetchDeadline = 10 * time.Second
 	tokenPoll     = 100 * time.Millisecond
+	// tokenPause is between failed fetches while the old token works.
+	tokenPause = 10 * time.Second
 )
 
 // Tokens keeps the access token of one Official Account for all instances: one of them
-// fetches, the others go on with the old one, or wait where there is none. It holds no
+// fetches, all go on with the old one meanwhile, or wait where there is none. It holds no
 // lock while WeChat is asked. It implements wechat.TokenSource.
 type Tokens struct {
 	DB    *DB
@@ -43,12 +48,12 @@ func (t Tokens) Token(ctx context.Context) (string, error) {
 		if now.Fresh {
 			return now.Token, nil
 		}
-		mine, err := t.DB.Queries.StartTokenFetch(ctx, fetchPatience, t.AppID)
-		if err != nil {
+		turn, err := t.DB.Queries.StartTokenFetch(ctx, fetchPatience, t.AppID)
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return "", fmt.Errorf("taking the turn to fetch an access token: %w", err)
 		}
-		if mine == 1 {
-			return t.fetch(ctx, now)
+		if err == nil {
+			return t.fetch(ctx, now, turn)
 		}
 		if now.Usable {
 			return now.Token, nil
@@ -61,26 +66,54 @@ func (t Tokens) Token(ctx context.Context) (string, error) {
 	}
 }
 
-// fetch is for everybody, so it outlives the caller who came first. While the old token
-// works, a failed fetch is nobody's trouble.
-func (t Tokens) fetch(ctx context.Context, old pgstore.TokenRow) (string, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchDeadline)
+// fetch has a token fetched, and waits for it only where the old one works no more. It is
+// for everybody, so it goes on without the caller who came first, till its own deadline.
+func (t Tokens) fetch(ctx context.Context, old pgstore.TokenRow, turn time.Time) (string, error) {
+	type answer struct {
+		token string
+		err   error
+	}
+	fetched := make(chan answer, 1)
+	go func() {
+		token, err := t.fetchForAll(context.WithoutCancel(ctx), turn)
+		fetched <- answer{token, err}
+	}()
+	if old.Usable {
+		return old.Token, nil // a failure is nobody's trouble yet
+	}
+	select {
+	case <-ctx.Done():
+		return "", fmt.Errorf("waiting for an access token: %w", ctx.Err())
+	case a := <-fetched:
+		return a.token, a.err
+	}
+}
+
+// fetchForAll fetches and stores a token. Where another has had the next turn since, what
+// stands there is newer and stays.
+func (t Tokens) fetchForAll(ctx context.Context, turn time.Time) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchPatience)
 	defer cancel()
-	token, expiresIn, err := t.Fetch(ctx)
+	token, expiresIn, err := t.ask(ctx)
 	if err != nil {
-		_ = t.DB.Queries.EndTokenFetch(ctx, t.AppID) // else it ends by itself, later
-		if old.Usable {
-			return old.Token, nil
-		}
+		// Where this fails too, the turn ends by itself, later.
+		_ = t.DB.Queries.EndTokenFetch(ctx, pgstore.EndTokenFetchParams{Pause: tokenPause, Appid: t.AppID, Turn: turn})
 		return "", err
 	}
-	err = t.DB.Queries.SetToken(ctx, pgstore.SetTokenParams{
-		Token: token, ExpiresIn: expiresIn, RenewIn: renewIn(expiresIn), Appid: t.AppID,
+	_, err = t.DB.Queries.SetToken(ctx, pgstore.SetTokenParams{
+		Token: token, ExpiresIn: expiresIn, RenewIn: renewIn(expiresIn), Appid: t.AppID, Turn: turn,
 	})
 	if err != nil {
 		return "", fmt.Errorf("storing the access token: %w", err)
 	}
 	return token, nil
+}
+
+// ask leaves time to say what came of it.
+func (t Tokens) ask(ctx context.Context) (string, time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchDeadline)
+	defer cancel()
+	return t.Fetch(ctx)
 }
 
 // renewIn is after how long a token that works for expiresIn should be renewed.

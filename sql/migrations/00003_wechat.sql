@@ -39,7 +39,16 @@ ALTER TABLE scanlogin.scene
     ADD COLUMN ready_url    text NOT NULL DEFAULT '',
     ADD COLUMN ready_until  timestamptz NOT NULL DEFAULT 'epoch'; -- when WeChat lets it expire
 
+-- ring_position is the value that the ring gave last. One that was told where to go on
+-- has given none yet: it counts as just before that.
+-- +goose StatementBegin
+CREATE FUNCTION scanlogin.ring_position() RETURNS bigint LANGUAGE sql AS $$
+    SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM scanlogin.scene_ring
+$$;
+-- +goose StatementEnd
+
 -- +goose Down
+DROP FUNCTION scanlogin.ring_position();
 ALTER TABLE scanlogin.scene DROP COLUMN ready_ticket, DROP COLUMN ready_url, DROP COLUMN ready_until;
 DROP TABLE scanlogin.lease;
 DROP TABLE scanlogin.wechat_push;

@@ -32,6 +32,9 @@ WHERE s.token_hash = @token_hash AND s.expires_at > now();
 -- name: DeleteSession :exec
 DELETE FROM scanlogin.web_session WHERE token_hash = @token_hash;
 
+-- name: LockTie :exec
+SELECT FROM scanlogin.wechat_identity WHERE appid = @appid AND openid = @openid FOR UPDATE;
+
 -- name: EndSessionsOfOpenID :execrows
 DELETE FROM scanlogin.web_session s USING scanlogin.wechat_identity i
 WHERE i.appid = @appid AND i.openid = @openid AND s.account_id = i.account_id;

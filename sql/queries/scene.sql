@@ -28,7 +28,7 @@ WHERE id = @id AND login = @login::uuid AND state = 'waiting';
 
 -- name: Ring :one
 -- The value that the ring gave last, and how many values it has.
-SELECT coalesce(pg_sequence_last_value(seqrelid), 0)::bigint AS position, (seqmax + 1)::bigint AS size
+SELECT scanlogin.ring_position() AS position, (seqmax + 1)::bigint AS size
 FROM pg_catalog.pg_sequence WHERE seqrelid = 'scanlogin.scene_ring'::regclass;
 
 -- name: Bare :many
@@ -112,13 +112,19 @@ WHERE id = @id AND ticket = @ticket AND openid IS NOT NULL
     AND (state = 'completed' OR state <> 'expired' AND expires_at > now());
 
 -- name: Complete :execrows
--- The tie is looked at once more: it may have been removed since the scan.
-WITH done AS (
+-- The tie is looked at once more: it may have been removed since the scan. It is locked,
+-- so that who removes it and ends the sessions sees ours, or we see that it is gone.
+WITH tie AS (
+    SELECT i.account_id, i.openid
+    FROM scanlogin.scene h JOIN scanlogin.wechat_identity i ON i.openid = h.openid AND i.account_id = h.account_id
+    WHERE h.id = @id AND h.login = @login::uuid AND h.state = 'authenticated' AND i.appid = @appid
+    FOR SHARE OF i
+), done AS (
     UPDATE scanlogin.scene s SET state = 'completed', expires_at = now()
-    FROM scanlogin.wechat_identity i
+    FROM tie
     WHERE s.id = @id AND s.login = @login::uuid AND s.state = 'authenticated' AND s.expires_at > now()
-        AND i.appid = @appid AND i.openid = s.openid AND i.account_id = s.account_id
-    RETURNING i.account_id
+        AND s.openid = tie.openid AND s.account_id = tie.account_id
+    RETURNING tie.account_id
 )
 INSERT INTO scanlogin.web_session (token_hash, account_id, expires_at)
 SELECT @token_hash, account_id, now() + @session_ttl::interval FROM done;

@@ -5,19 +5,24 @@ INSERT INTO scanlogin.wechat_account (appid) VALUES (@appid) ON CONFLICT DO NOTH
 SELECT token, (renew_at > now())::bool AS fresh, (token <> '' AND token_until > now())::bool AS usable
 FROM scanlogin.wechat_account WHERE appid = @appid;
 
--- name: StartTokenFetch :execrows
--- One instance at a time, and only while a token is wanted.
+-- name: StartTokenFetch :one
+-- One instance at a time, and only while a token is wanted. What it returns is the turn:
+-- it names the caller, who may be given up on, in what ends it.
 UPDATE scanlogin.wechat_account SET fetching_until = now() + @patience::interval
-WHERE appid = @appid AND renew_at <= now() AND fetching_until <= now();
+WHERE appid = @appid AND renew_at <= now() AND fetching_until <= now()
+RETURNING fetching_until;
 
--- name: SetToken :exec
+-- name: SetToken :execrows
+-- No row: somebody else has taken the turn since, and knows better.
 UPDATE scanlogin.wechat_account
 SET token = @token, token_until = now() + @expires_in::interval, renew_at = now() + @renew_in::interval, fetching_until = 'epoch'
-WHERE appid = @appid;
+WHERE appid = @appid AND fetching_until = @turn;
 
 -- name: EndTokenFetch :exec
--- It failed: the next may try at once.
-UPDATE scanlogin.wechat_account SET fetching_until = 'epoch' WHERE appid = @appid AND renew_at <= now();
+-- It failed. Where the old token works the next try can wait, else it is made at once.
+UPDATE scanlogin.wechat_account
+SET fetching_until = 'epoch', renew_at = CASE WHEN token = '' THEN renew_at ELSE least(token_until, now() + @pause::interval) END
+WHERE appid = @appid AND fetching_until = @turn;
 
 -- name: DropToken :exec
 -- WeChat refused this one. Another may stand there by now, which stays.

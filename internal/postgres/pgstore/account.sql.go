@@ -144,6 +144,15 @@ func (q *Queries) ListAccounts(ctx context.Context) ([]ListAccountsRow, error) {
 	return items, nil
 }
 
+const lockTie = `-- name: LockTie :exec
+SELECT FROM scanlogin.wechat_identity WHERE appid = $1 AND openid = $2 FOR UPDATE
+`
+
+func (q *Queries) LockTie(ctx context.Context, appid string, openid string) error {
+	_, err := q.db.Exec(ctx, lockTie, appid, openid)
+	return err
+}
+
 const sessionByHash = `-- name: SessionByHash :one
 SELECT a.id, a.name, a.created_at, s.created_at AS session_created_at, s.expires_at
 FROM scanlogin.web_session s JOIN scanlogin.account a ON a.id = s.account_id

@@ -146,12 +146,17 @@ func (q *Queries) Claim(ctx context.Context, arg ClaimParams) (ClaimRow, error) 
 }
 
 const complete = `-- name: Complete :execrows
-WITH done AS (
+WITH tie AS (
+    SELECT i.account_id, i.openid
+    FROM scanlogin.scene h JOIN scanlogin.wechat_identity i ON i.openid = h.openid AND i.account_id = h.account_id
+    WHERE h.id = $3 AND h.login = $4::uuid AND h.state = 'authenticated' AND i.appid = $5
+    FOR SHARE OF i
+), done AS (
     UPDATE scanlogin.scene s SET state = 'completed', expires_at = now()
-    FROM scanlogin.wechat_identity i
+    FROM tie
     WHERE s.id = $3 AND s.login = $4::uuid AND s.state = 'authenticated' AND s.expires_at > now()
-        AND i.appid = $5 AND i.openid = s.openid AND i.account_id = s.account_id
-    RETURNING i.account_id
+        AND s.openid = tie.openid AND s.account_id = tie.account_id
+    RETURNING tie.account_id
 )
 INSERT INTO scanlogin.web_session (token_hash, account_id, expires_at)
 SELECT $1, account_id, now() + $2::interval FROM done
@@ -165,7 +170,8 @@ type CompleteParams struct {
 	Appid      string
 }
 
-// The tie is looked at once more: it may have been removed since the scan.
+// The tie is looked at once more: it may have been removed since the scan. It is locked,
+// so that who removes it and ends the sessions sees ours, or we see that it is gone.
 func (q *Queries) Complete(ctx context.Context, arg CompleteParams) (int64, error) {
 	result, err := q.db.Exec(ctx, complete,
 		arg.TokenHash,
@@ -332,7 +338,7 @@ func (q *Queries) ResizePool(ctx context.Context, size int32) error {
 }
 
 const ring = `-- name: Ring :one
-SELECT coalesce(pg_sequence_last_value(seqrelid), 0)::bigint AS position, (seqmax + 1)::bigint AS size
+SELECT scanlogin.ring_position() AS position, (seqmax + 1)::bigint AS size
 FROM pg_catalog.pg_sequence WHERE seqrelid = 'scanlogin.scene_ring'::regclass
 `
 

@@ -7,9 +7,9 @@ package pgstore
 
 import (
 	"context"
+	"time"
 
 	"scanlogin/internal/login"
-	"time"
 )
 
 const addWeChatAccount = `-- name: AddWeChatAccount :exec
@@ -82,12 +82,20 @@ func (q *Queries) EndLease(ctx context.Context, name string, holder login.ID) er
 }
 
 const endTokenFetch = `-- name: EndTokenFetch :exec
-UPDATE scanlogin.wechat_account SET fetching_until = 'epoch' WHERE appid = $1 AND renew_at <= now()
+UPDATE scanlogin.wechat_account
+SET fetching_until = 'epoch', renew_at = CASE WHEN token = '' THEN renew_at ELSE least(token_until, now() + $1::interval) END
+WHERE appid = $2 AND fetching_until = $3
 `
 
-// It failed: the next may try at once.
-func (q *Queries) EndTokenFetch(ctx context.Context, appid string) error {
-	_, err := q.db.Exec(ctx, endTokenFetch, appid)
+type EndTokenFetchParams struct {
+	Pause time.Duration
+	Appid string
+	Turn  time.Time
+}
+
+// It failed. Where the old token works the next try can wait, else it is made at once.
+func (q *Queries) EndTokenFetch(ctx context.Context, arg EndTokenFetchParams) error {
+	_, err := q.db.Exec(ctx, endTokenFetch, arg.Pause, arg.Appid, arg.Turn)
 	return err
 }
 
@@ -146,10 +154,10 @@ func (q *Queries) SavePush(ctx context.Context, iD []byte, reply string) error {
 	return err
 }
 
-const setToken = `-- name: SetToken :exec
+const setToken = `-- name: SetToken :execrows
 UPDATE scanlogin.wechat_account
 SET token = $1, token_until = now() + $2::interval, renew_at = now() + $3::interval, fetching_until = 'epoch'
-WHERE appid = $4
+WHERE appid = $4 AND fetching_until = $5
 `
 
 type SetTokenParams struct {
@@ -157,30 +165,37 @@ type SetTokenParams struct {
 	ExpiresIn time.Duration
 	RenewIn   time.Duration
 	Appid     string
+	Turn      time.Time
 }
 
-func (q *Queries) SetToken(ctx context.Context, arg SetTokenParams) error {
-	_, err := q.db.Exec(ctx, setToken,
+// No row: somebody else has taken the turn since, and knows better.
+func (q *Queries) SetToken(ctx context.Context, arg SetTokenParams) (int64, error) {
+	result, err := q.db.Exec(ctx, setToken,
 		arg.Token,
 		arg.ExpiresIn,
 		arg.RenewIn,
 		arg.Appid,
+		arg.Turn,
 	)
-	return err
-}
-
-const startTokenFetch = `-- name: StartTokenFetch :execrows
-UPDATE scanlogin.wechat_account SET fetching_until = now() + $1::interval
-WHERE appid = $2 AND renew_at <= now() AND fetching_until <= now()
-`
-
-// One instance at a time, and only while a token is wanted.
-func (q *Queries) StartTokenFetch(ctx context.Context, patience time.Duration, appid string) (int64, error) {
-	result, err := q.db.Exec(ctx, startTokenFetch, patience, appid)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
+}
+
+const startTokenFetch = `-- name: StartTokenFetch :one
+UPDATE scanlogin.wechat_account SET fetching_until = now() + $1::interval
+WHERE appid = $2 AND renew_at <= now() AND fetching_until <= now()
+RETURNING fetching_until
+`
+
+// One instance at a time, and only while a token is wanted. What it returns is the turn:
+// it names the caller, who may be given up on, in what ends it.
+func (q *Queries) StartTokenFetch(ctx context.Context, patience time.Duration, appid string) (time.Time, error) {
+	row := q.db.QueryRow(ctx, startTokenFetch, patience, appid)
+	var fetching_until time.Time
+	err := row.Scan(&fetching_until)
+	return fetching_until, err
 }
 
 const takeLease = `-- name: TakeLease :execrows
