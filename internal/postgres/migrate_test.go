@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -249,4 +250,51 @@ func TestASchemaThatAnAdministratorMade(t *testing.T) {
 	defer db.Close()
 	must(0, db.ResizePool(t.Context(), 10))(t)
 	must(postgres.Logins{DB: db, AppID: appID}.Claim(t.Context(), newID(), long, 0))(t)
+}
+
+// What an instance of version 2 runs, beside those of version 3: the claim as it was
+// written then. The other statements name no column that came since.
+const claimOfVersion2 = `
+UPDATE scanlogin.scene
+SET login = $1::uuid, state = 'waiting', ticket = '', url = '', openid = NULL, account_id = NULL,
+    watchers = 1, expires_at = now() + $2::interval
+WHERE id = (
+    SELECT s.id FROM scanlogin.scene s
+    WHERE s.id = (SELECT nextval('scanlogin.scene_ring')) AND s.expires_at <= now() - $3::interval
+    FOR UPDATE SKIP LOCKED
+)
+RETURNING id`
+
+func TestAnOlderInstanceClaimsBesideANewerOne(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.tie("ann", w.account("ann"))
+	w.prepare(1, "ready", 2*long, 0)
+	old := login.Login{Ref: login.Ref{Scene: 1, ID: newID()}, Ticket: login.Ticket{Ticket: "of the old one", URL: "url"}}
+	for n := int64(0); n == 0; { // the ring passes 0
+		n = w.exec(claimOfVersion2, old.ID.String(), long, time.Duration(0))
+	}
+	w.ok(w.logins.SetTicket(t.Context(), old.Ref, old.Ticket))
+	// A code that nobody was shown lies in the row, and is none of this login's.
+	if now, err := w.logins.Join(t.Context(), old.Ref); err != nil || now.Ticket != old.Ticket {
+		t.Errorf("its code is %+v (%v), want %+v", now.Ticket, err, old.Ticket)
+	}
+	if o := w.scan(login.Login{Ref: old.Ref, Ticket: login.Ticket{Ticket: "ready"}}, "ann"); o != login.Stale {
+		t.Errorf("the code that lies ready was scanned: %v", o)
+	}
+	if o := w.scan(old, "ann"); o != login.LoggedIn {
+		t.Errorf("its own code was scanned: %v", o)
+	}
+	w.ok(w.complete(old.Ref))
+	// The newer one is the first to show the code that lies there.
+	next := w.claim()
+	if next.Ticket.Ticket != "ready" {
+		t.Errorf("the next claim has the code %+v", next.Ticket)
+	}
+	if o := w.scan(old, "ann"); o != login.Stale {
+		t.Errorf("the old code was scanned: %v", o)
+	}
+	if o := w.scan(next, "ann"); o != login.LoggedIn {
+		t.Errorf("the next code was scanned: %v", o)
+	}
 }
