@@ -21,8 +21,12 @@ const ticketDeadline = 4 * time.Second
 
 // newClient is WeChat's API for this account.
 func newClient(cfg config.Config) *wechat.Client {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConnsPerHost = 32 // codes are made ahead many at once
+	transport := http.DefaultTransport
+	if t, ok := transport.(*http.Transport); ok {
+		t = t.Clone()
+		t.MaxIdleConnsPerHost = 32 // codes are made ahead many at once
+		transport = t
+	}
 	return &wechat.Client{
 		AppID:     cfg.WeChatAppID,
 		AppSecret: cfg.WeChatAppSecret.Reveal(),

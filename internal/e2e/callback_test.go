@@ -32,7 +32,7 @@ func (w *world) push(b *browser, i *instance, body string) answer {
 
 func (w *world) pushWith(b *browser, i *instance, query url.Values, body string) answer {
 	b.t.Helper()
-	w.keep(query.Get("signature"))
+	w.keep(query.Get("signature"), query.Get("msg_signature"))
 	return b.post(i, "/wechat/callback?"+query.Encode(), content{"text/xml", body}, "Sec-Fetch-Site", "")
 }
 

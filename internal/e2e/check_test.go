@@ -52,6 +52,12 @@ func TestCheckFindsNothingWrong(t *testing.T) {
 			if r.code != 0 || len(wrong) > 0 || r.stderr != "" || strings.Count(r.stdout, "ok ") < 10 {
 				t.Errorf("exit %d: %s%s", r.code, r.stdout, r.stderr)
 			}
+			if key != "" {
+				other := settings{"WECHAT_ENCODING_AES_KEY": oldAESKey}
+				if wrong, r := w.check(t, other); r.code != 1 || len(wrong) != 1 || !strings.Contains(wrong[0], "the same WECHAT_ENCODING_AES_KEY") {
+					t.Errorf("another key: exit %d: %s%s", r.code, r.stdout, r.stderr)
+				}
+			}
 			// It changes no login, and isn't what the account's name is learned from.
 			w.scan(t, w.person(true), code.Ticket)
 			stream.expect("bind-required")

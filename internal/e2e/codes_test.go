@@ -127,6 +127,19 @@ func TestReserveOutlastsAnOutageOfWeChat(t *testing.T) {
 	w.awaitReserve(3)
 }
 
+func TestReserveIsTakenOverFromAnInstanceThatDies(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{settings: settings{"CODES_READY_MIN": "3", "CODES_READY_MAX": "3"}})
+	w.awaitReserve(3)
+	w.a.kill()
+	newBrowser(t, w).events(w.b).code()
+	w.awaitReserve(3)
+	w.a.restart(nil)
+	w.b.kill()
+	newBrowser(t, w).events(w.a).code()
+	w.awaitReserve(3)
+}
+
 func TestSpentQuotaStopsCodesOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{stopped: true, settings: settings{"CODES_READY_MIN": "2", "CODES_READY_MAX": "2"}})

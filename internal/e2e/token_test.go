@@ -22,7 +22,7 @@ func (w *world) tokenServer() (address string, asked *atomic.Int64) {
 			http.Error(rw, "who is this?", http.StatusForbidden)
 			return
 		}
-		resp, err := http.Get(source) //nolint:noctx // the simulator answers or is closed
+		resp, err := http.Get(source)
 		if err != nil {
 			http.Error(rw, err.Error(), http.StatusBadGateway)
 			return

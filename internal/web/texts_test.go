@@ -112,6 +112,10 @@ func TestPhoneTexts(t *testing.T) {
 			t.Errorf("%s has a field left: %q", name, text)
 		}
 	}
+	// Not the time of the answer: WeChat's retry has to get the same one.
+	if text := server.say(ReplyLoggedIn, 1_700_000_000); !strings.Contains(text, "at 06:13.") {
+		t.Errorf("a push of 06:13 in Shanghai is answered with %q", text)
+	}
 }
 
 // Executing a template fails where it names a text that isn't there.
