@@ -24,6 +24,8 @@ import (
 //   - no scene has two holders, and nobody's login ends but by an act that ends it;
 //   - nobody is logged in as somebody whose scan wasn't of the code that their browser
 //     showed at that time;
+//   - no picture of a code, made ahead or not, shown or not, counts but for the browser
+//     that shows it; an old one changes nothing;
 //   - a login completes once at most;
 //   - a login that has ended never comes back.
 
@@ -50,6 +52,7 @@ func anyInterleaving(t *testing.T, width int) {
 			for i := range acts {
 				acts[i] = m.draw()
 			}
+			m.alone = width == 1
 			told := make([]string, len(acts))
 			atOnce(len(acts), func(i int) { told[i] = acts[i].run() })
 			for i, a := range acts {
@@ -88,6 +91,19 @@ type session struct {
 	account int64 // that it was bound to, 0 where the tie decides
 }
 
+// picture is a code that somebody may have a picture of: every one that WeChat made.
+type picture struct {
+	scene  int32
+	ticket string
+}
+
+// scanned is a scan of a picture, whoever's code that is.
+type scanned struct {
+	picture
+	person  string
+	outcome login.Outcome
+}
+
 // model is what the test knows of one run.
 type model struct {
 	*rapid.T
@@ -97,13 +113,17 @@ type model struct {
 	born     atomic.Int32
 	scenes   int32
 
+	alone bool // one act at a time
+
 	mu       sync.Mutex
 	attempts []*attempt
-	missed   int // claims refused, since the last check
+	pictures []picture
+	scans    []scanned // of pictures, since the last check
+	missed   int       // claims refused, since the last check
 }
 
 func newModel(t *rapid.T, w *world, dbs []*postgres.DB, accounts []int64, scenes int32) *model {
-	w.exec("UPDATE scanlogin.scene SET login = NULL, state = 'expired', ticket = '', openid = NULL, expires_at = 'epoch'")
+	w.exec("UPDATE scanlogin.scene SET login = NULL, state = 'expired', ticket = '', openid = NULL, expires_at = 'epoch', ready_ticket = '', ready_url = '', ready_until = 'epoch'")
 	w.exec("DELETE FROM scanlogin.web_session")
 	w.exec("DELETE FROM scanlogin.wechat_identity")
 	w.resize(scenes)
@@ -115,8 +135,7 @@ func newModel(t *rapid.T, w *world, dbs []*postgres.DB, accounts []int64, scenes
 		m.services = append(m.services, &login.Service{
 			Store: postgres.Logins{DB: db, AppID: appID},
 			Tickets: func(_ context.Context, scene int32, _ time.Duration) (login.Ticket, error) {
-				ticket := fmt.Sprintf("code %d of scene %d", m.born.Add(1), scene)
-				return login.Ticket{Ticket: ticket, URL: ticket}, nil
+				return m.newCode(scene), nil
 			},
 			Notify:   func(context.Context, login.ID) error { return nil },
 			SceneTTL: long, BindTTL: long, SessionTTL: long,
@@ -126,9 +145,35 @@ func newModel(t *rapid.T, w *world, dbs []*postgres.DB, accounts []int64, scenes
 	return m
 }
 
+// newCode makes one, of which everybody gets a picture.
+func (m *model) newCode(scene int32) login.Ticket {
+	ticket := fmt.Sprintf("code %d of scene %d", m.born.Add(1), scene)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pictures = append(m.pictures, picture{scene, ticket})
+	return login.Ticket{Ticket: ticket, URL: ticket}
+}
+
 // draw decides on one act; what it meets when it runs is another matter.
 func (m *model) draw() act {
 	s := rapid.SampledFrom(m.services).Draw(m.T, "instance")
+	switch rapid.IntRange(0, 5).Draw(m.T, "about") {
+	case 0:
+		scene := rapid.Int32Range(1, m.scenes).Draw(m.T, "scene")
+		ttl := rapid.SampledFrom([]time.Duration{long / 2, 2 * long}).Draw(m.T, "ttl")
+		fresh := rapid.SampledFrom([]time.Duration{0, long, 3 * long}).Draw(m.T, "fresh")
+		return act{fmt.Sprintf("a code is made ahead for scene %d", scene), func() string { return m.prepare(scene, ttl, fresh) }}
+	case 1:
+		if len(m.pictures) == 0 {
+			break
+		}
+		p := rapid.SampledFrom(m.pictures).Draw(m.T, "picture")
+		if rapid.IntRange(0, 3).Draw(m.T, "forged") == 0 {
+			p.scene = rapid.Int32Range(1, m.scenes).Draw(m.T, "scene")
+		}
+		person := rapid.SampledFrom(people).Draw(m.T, "person")
+		return act{fmt.Sprintf("%s scans a picture of %s at scene %d", person, p.ticket, p.scene), func() string { return m.scanPicture(s, p, person) }}
+	}
 	if len(m.attempts) == 0 {
 		return act{"begin", func() string { return m.begin(s) }}
 	}
@@ -271,6 +316,88 @@ func (m *model) scan(s *login.Service, a *attempt, person string) string {
 	return o.String()
 }
 
+// prepare makes a code ahead, and renews one that is not fresh.
+func (m *model) prepare(scene int32, ttl, fresh time.Duration) string {
+	err := postgres.Reserve{DB: m.w.db}.Prepare(m.w.t.Context(), scene, m.newCode(scene), ttl, fresh)
+	if err != nil {
+		m.Errorf("prepare: %v", err)
+	}
+	return errName(err)
+}
+
+// scanPicture scans a code as anybody can who has a picture of it; check tells what it
+// should have led to.
+func (m *model) scanPicture(s *login.Service, p picture, person string) string {
+	before, a := m.rows(), m.shows(p)
+	over := a != nil && a.wasEnded() && !a.hasSession()
+	o, err := s.Scanned(m.w.t.Context(), login.Scan{Scene: p.scene, Ticket: p.ticket, OpenID: person})
+	if err != nil {
+		m.Errorf("scan of a picture: %v", err)
+	}
+	if over && (o == login.LoggedIn || o == login.MustBind) {
+		m.Errorf("a picture of a code that has ended was told %v", o)
+	}
+	if m.alone && (a == nil || a.ended || len(a.scanners) > 0) {
+		if after := m.rows(); after != before {
+			m.Errorf("the scan of an old code changed\n%s\nto\n%s", before, after)
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.scans = append(m.scans, scanned{p, person, o})
+	return o.String()
+}
+
+// rows is all that the scenes are, where nobody else changes them.
+func (m *model) rows() (all string) {
+	if !m.alone {
+		return ""
+	}
+	if err := m.w.admin.QueryRow(m.w.t.Context(), "SELECT string_agg(s::text, E'\n' ORDER BY id) FROM scanlogin.scene s").Scan(&all); err != nil {
+		m.Errorf("rows: %v", err)
+	}
+	return all
+}
+
+// shows is the login that showed the code, if one did.
+func (m *model) shows(p picture) *attempt {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, a := range m.attempts {
+		if a.ticket == p.ticket && a.key.Scene == p.scene {
+			return a
+		}
+	}
+	return nil
+}
+
+// checkPictures finds out whose codes the pictures were of.
+func (m *model) checkPictures() {
+	for _, s := range m.scans {
+		if s.outcome != login.LoggedIn && s.outcome != login.MustBind {
+			continue
+		}
+		a := m.shows(s.picture)
+		switch {
+		case a == nil:
+			m.Errorf("a picture of %s at scene %d, which no browser showed, was told %v", s.ticket, s.scene, s.outcome)
+			continue
+		case a.outcome != login.Stale && a.outcome != s.outcome:
+			a.problem("told %s %v and %v", s.person, a.outcome, s.outcome)
+		}
+		a.outcome = s.outcome
+		a.scanners[s.person]++
+	}
+	m.scans = nil
+	shown := map[string]*attempt{}
+	for _, a := range m.attempts {
+		if other := shown[a.ticket]; other != nil {
+			a.problem("shows the code of %s", other.name)
+		}
+		shown[a.ticket] = a
+	}
+}
+
 func (m *model) complete(s *login.Service, a *attempt, k login.Key) string {
 	hash := newHash()
 	return a.end(k, &session{hash: hash}, login.LoggedIn, func() error { return s.Complete(m.w.t.Context(), k, hash) })
@@ -320,6 +447,7 @@ func (a *attempt) problem(format string, args ...any) {
 
 // check compares what the test knows with what the database says, when nothing moves.
 func (m *model) check(alone bool) {
+	m.checkPictures()
 	states := m.states()
 	accounts, ties := m.sessions(), m.ties()
 	holders := map[int32]*attempt{}
