@@ -15,12 +15,14 @@ const (
 	leadTTL                          = 6 * time.Second               // a leader that stops is replaced after this
 	reserveMemory                    = time.Minute                   // how long a busy time is remembered
 	reserveWindow                    = 5 * time.Second               // the demand of so long should be ready, twice
-	reserveAge                       = time.Hour                     // how long a code may lie ready
 	reserveCalls                     = 16                            // codes made at once
 	reserveRound                     = time.Second                   // after this a round begins no more codes
 	reserveCall                      = 4 * time.Second               // for one code; with the round less than leadTTL
 	minReservePause, maxReservePause = time.Second, 30 * time.Second // after a failure
 )
+
+// ReserveAge is how long a code may lie ready, besides the time that it can be shown.
+const ReserveAge = time.Hour
 
 // ReserveStore keeps codes that were made ahead, one a scene, for whoever claims it next.
 type ReserveStore interface {
@@ -101,7 +103,7 @@ func (r *Reserve) rest(ctx context.Context, leading bool, err error) {
 // round makes the codes that are missing now.
 func (r *Reserve) round(ctx context.Context) error {
 	// A code that lies ready must be good for a whole showing, and is renewed before.
-	fresh := r.SceneTTL + reserveAge/4
+	fresh := r.SceneTTL + ReserveAge/4
 	position, size, err := r.Store.Ring(ctx)
 	if err != nil {
 		return fmt.Errorf("asking where the ring stands: %w", err)
@@ -162,7 +164,7 @@ func handOut(ctx context.Context, next chan<- int32, scenes []int32) {
 func (r *Reserve) makeCode(ctx context.Context, scene int32, fresh time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, reserveCall)
 	defer cancel()
-	ttl, began := r.SceneTTL+reserveAge, time.Now()
+	ttl, began := r.SceneTTL+ReserveAge, time.Now()
 	t, err := r.Tickets(ctx, scene, ttl)
 	if err != nil {
 		return fmt.Errorf("making the code of scene %d ahead: %w", scene, err)

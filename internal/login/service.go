@@ -17,6 +17,10 @@ type Store interface {
 	Claim(ctx context.Context, id ID, ttl, rest time.Duration) (Login, error)
 	// SetTicket gives a waiting login its code. ErrEnded when it no longer holds the scene.
 	SetTicket(ctx context.Context, ref Ref, t Ticket) error
+	// SetPlace notes roughly where the browser of a waiting login is.
+	SetPlace(ctx context.Context, ref Ref, place string) error
+	// PlaceOf is what was noted for the login that shows this code; empty: nothing.
+	PlaceOf(ctx context.Context, scene int32, ticket string) (string, error)
 	// Abandon frees a scene whose code nobody has seen, at once and without rest.
 	Abandon(ctx context.Context, ref Ref) error
 	// Join counts one more stream and returns the login. ErrEnded when it is expired,
@@ -79,6 +83,24 @@ func (s *Service) Begin(ctx context.Context, secret Secret) (Login, error) {
 		err = errors.Join(err, e)
 	}
 	return Login{}, fmt.Errorf("making the code of scene %d: %w", l.Scene, err)
+}
+
+// SetPlace notes roughly where this login's browser is, for the words to the phone.
+func (s *Service) SetPlace(ctx context.Context, ref Ref, place string) error {
+	if err := s.Store.SetPlace(ctx, ref, place); err != nil {
+		return fmt.Errorf("noting the place of a login: %w", err)
+	}
+	return nil
+}
+
+// PlaceOf is the place noted for the login that shows the code which was scanned; empty
+// where nobody knows.
+func (s *Service) PlaceOf(ctx context.Context, scan Scan) (string, error) {
+	place, err := s.Store.PlaceOf(ctx, scan.Scene, scan.Ticket)
+	if err != nil {
+		return "", fmt.Errorf("asking for the place of a login: %w", err)
+	}
+	return place, nil
 }
 
 // makeTicket makes the code of a login whose scene had none ready.

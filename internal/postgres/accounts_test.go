@@ -11,6 +11,7 @@ import (
 
 	"scanlogin/internal/account"
 	"scanlogin/internal/login"
+	"scanlogin/internal/postgres"
 )
 
 func TestNamesAreComparedWithoutCase(t *testing.T) {
@@ -127,7 +128,7 @@ func TestEveryWayToRunStatements(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, 2)
 			db := w.open(w.url + "&default_query_exec_mode=" + mode)
-			w.logins.DB, w.accounts.DB = db, db
+			w.db, w.logins.DB, w.accounts.DB = db, db, db
 			w.ok(db.ResizePool(t.Context(), 3))
 			ann, l := w.account("ann"), w.show()
 			w.scan(l, "new")
@@ -139,6 +140,12 @@ func TestEveryWayToRunStatements(t *testing.T) {
 			w.ok(w.logins.Leave(t.Context(), nil))
 			w.ok(w.logins.Leave(t.Context(), []login.Ref{l.Ref}))
 			w.ok(db.Notify(t.Context(), "channel", []string{"payload"}))
+			w.want(w.tokens(newFetcher()), "token 1") // the turn's fence is a time to the microsecond
+			w.want(postgres.Tokens{DB: db, AppID: appID}, "token 1")
+			w.ok(postgres.Quota{DB: db, AppID: appID}.Count(t.Context()))
+			w.ok(postgres.Quota{DB: db, AppID: appID}.Check(t.Context()))
+			w.prepare(1, "ready", long, time.Minute)
+			w.bare(3)
 			w.ok(db.Current(t.Context()))
 			if n := w.sessions(); n != 2 {
 				t.Errorf("%d sessions, want 2", n)

@@ -71,6 +71,20 @@ func (s Logins) SetTicket(ctx context.Context, ref login.Ref, t login.Ticket) er
 	return err
 }
 
+// SetPlace notes where the browser of a waiting login is.
+func (s Logins) SetPlace(ctx context.Context, ref login.Ref, place string) error {
+	return s.DB.Queries.SetPlace(ctx, pgstore.SetPlaceParams{Place: place, ID: ref.Scene, Login: ref.ID})
+}
+
+// PlaceOf is what was noted for the login that shows this code.
+func (s Logins) PlaceOf(ctx context.Context, scene int32, ticket string) (string, error) {
+	place, err := s.DB.Queries.PlaceOf(ctx, scene, ticket)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", nil
+	}
+	return place, err
+}
+
 // Abandon frees a scene whose code nobody has seen.
 func (s Logins) Abandon(ctx context.Context, ref login.Ref) error {
 	return s.DB.Queries.Abandon(ctx, ref.Scene, ref.ID)

@@ -108,7 +108,7 @@ func (q *Queries) Bind(ctx context.Context, arg BindParams) (int64, error) {
 
 const claim = `-- name: Claim :one
 UPDATE scanlogin.scene s
-SET login = $1::uuid, state = 'waiting', openid = NULL, account_id = NULL,
+SET login = $1::uuid, state = 'waiting', openid = NULL, account_id = NULL, place = '',
     ticket = CASE WHEN s.ready_until >= free.until THEN s.ready_ticket ELSE '' END,
     url = CASE WHEN s.ready_until >= free.until THEN s.ready_url ELSE '' END,
     ready_ticket = '', ready_url = '', ready_until = 'epoch',
@@ -303,6 +303,17 @@ func (q *Queries) Notify(ctx context.Context, channel string, payloads []string)
 	return err
 }
 
+const placeOf = `-- name: PlaceOf :one
+SELECT place FROM scanlogin.scene WHERE id = $1 AND ticket = $2 AND ticket <> ''
+`
+
+func (q *Queries) PlaceOf(ctx context.Context, iD int32, ticket string) (string, error) {
+	row := q.db.QueryRow(ctx, placeOf, iD, ticket)
+	var place string
+	err := row.Scan(&place)
+	return place, err
+}
+
 const prepare = `-- name: Prepare :exec
 UPDATE scanlogin.scene SET ready_ticket = $1, ready_url = $2, ready_until = now() + $3::interval
 WHERE id = $4 AND ready_until < now() + $5::interval
@@ -430,6 +441,21 @@ func (q *Queries) Scanned(ctx context.Context, arg ScannedParams) (ScannedRow, e
 	var i ScannedRow
 	err := row.Scan(&i.Login, &i.Known, &i.Same)
 	return i, err
+}
+
+const setPlace = `-- name: SetPlace :exec
+UPDATE scanlogin.scene SET place = $1 WHERE id = $2 AND login = $3::uuid AND state = 'waiting'
+`
+
+type SetPlaceParams struct {
+	Place string
+	ID    int32
+	Login login.ID
+}
+
+func (q *Queries) SetPlace(ctx context.Context, arg SetPlaceParams) error {
+	_, err := q.db.Exec(ctx, setPlace, arg.Place, arg.ID, arg.Login)
+	return err
 }
 
 const setTicket = `-- name: SetTicket :execrows
