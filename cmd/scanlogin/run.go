@@ -62,8 +62,8 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 	i.reserve = &login.Reserve{
 		Store:    postgres.Reserve{DB: i.db, Holder: login.NewSecret().ID()},
 		Tickets:  makeCode,
-		Min:      min(cfg.CodesReadyMin, cfg.CodesReadyMax),
-		Max:      cfg.CodesReadyMax,
+		Min:      min(cfg.CodesReadyMin, readyMax(cfg)),
+		Max:      readyMax(cfg),
 		SceneTTL: cfg.SceneTTL,
 		Logger:   logger,
 	}
@@ -119,6 +119,7 @@ func (i *instance) listen(ctx context.Context, logins *login.Service) error {
 		Config: web.Config{
 			PublicURL:      i.cfg.PublicURL,
 			TrustedProxies: i.cfg.TrustedProxies,
+			PlaceHeader:    i.cfg.PlaceHeader,
 			AllowedOrigins: i.cfg.AllowedOrigins,
 			CookieDomain:   i.cfg.CookieDomain,
 			Signup:         i.cfg.Signup,

@@ -65,6 +65,15 @@ func tickets(cfg config.Config, db *postgres.DB, logger *slog.Logger) func(conte
 	}
 }
 
+// readyMax is how many codes may lie ready: none where a code is shown for so long that
+// WeChat wouldn't keep one that has lain ready before.
+func readyMax(cfg config.Config) int32 {
+	if cfg.SceneTTL+login.ReserveAge > wechat.MaxQRCodeTTL {
+		return 0
+	}
+	return cfg.CodesReadyMax
+}
+
 // blockFor keeps all instances from asking again before WeChat's quota is there again.
 func blockFor(ctx context.Context, quota postgres.Quota, err error, logger *slog.Logger) error {
 	now := time.Now()

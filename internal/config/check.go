@@ -70,6 +70,12 @@ func (l *loader) checkAddresses(c *Config) {
 	if sameSocket(c.Addr, c.OpsAddr) {
 		l.refuse("OPS_ADDR", "is ADDR's address; metrics must not be public")
 	}
+	if c.PlaceHeader != "" && !regexp.MustCompile(`^[A-Za-z0-9-]+$`).MatchString(c.PlaceHeader) {
+		l.refuse("PLACE_HEADER", "is %s, which is not the name of a header", shown(c.PlaceHeader))
+	}
+	if c.PlaceHeader != "" && len(c.TrustedProxies) == 0 && !l.refused("TRUSTED_PROXIES") {
+		l.refuse("PLACE_HEADER", "is set without TRUSTED_PROXIES, so nobody is believed")
+	}
 	if l.refused("PUBLIC_URL") {
 		return
 	}

@@ -171,6 +171,7 @@ func TestBadValues(t *testing.T) {
 		"WECHAT_TOKEN_URL":                 {"tokens": "http://", "ftp://tokens/": "http://", "https://": "http://"},
 		"WECHAT_FORWARD_URL":               {"bot:80": "http://", "http://localhost:8080/wechat/callback": "circles"},
 		"UNSUBSCRIBE":                      {"delete": "unbind nor keep"},
+		"PLACE_HEADER":                     {"City": "without TRUSTED_PROXIES", "a b": "header"},
 		"CODES_READY_MIN":                  {"-1": "between", "10001": "between"},
 		"CODES_READY_MAX":                  {"-1": "between", "lots": "whole number"},
 		"WECHAT_CALLBACK_WINDOW":           {"0s": "less than 1s", "-1m": "less than 1s", "600": "duration"},
@@ -257,6 +258,15 @@ func TestEveryProblemAtOnce(t *testing.T) {
 	}
 	if !slices.Equal(names, want) {
 		t.Errorf("problems of %q, want %q:\n%v", names, want, err)
+	}
+}
+
+func TestPlaceHeader(t *testing.T) {
+	environment := required()
+	environment["PLACE_HEADER"], environment["TRUSTED_PROXIES"] = "CF-IPCity", "10.0.0.0/8"
+	c, _, err := Load(All, lookupIn(environment), nil, nil)
+	if err != nil || c.PlaceHeader != "CF-IPCity" {
+		t.Errorf("%q, %v", c.PlaceHeader, err)
 	}
 }
 

@@ -196,14 +196,14 @@ func TestHangingReceiverDelaysNoLogin(t *testing.T) {
 func TestOwnWordsForThePhone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{stopped: true, pushTo: []int{0}, settings: settings{"PUBLIC_URL": "http://login.example.com"}})
-	file := writeFile(t, `{"must_bind": "{site} saw you at {time}", "welcome": ""}`)
-	w.a.settings = settings{"WECHAT_REPLY_TEXTS": file}
+	file := writeFile(t, `{"must_bind": "{site} ({place}) saw you at {time}", "welcome": ""}`)
+	w.a.settings = settings{"WECHAT_REPLY_TEXTS": file, "TRUSTED_PROXIES": "127.0.0.1", "PLACE_HEADER": "X-City"}
 	w.a.start()
 	w.a.awaitReady()
 	b := newBrowser(t, w)
-	code := b.events(w.a).code()
+	code := b.events(w.a, "X-City", "上海").code()
 	d := w.scan(t, w.person(true), code.Ticket)
-	at, ok := strings.CutPrefix(d.Reply, "login.example.com saw you at ")
+	at, ok := strings.CutPrefix(d.Reply, "login.example.com (上海) saw you at ")
 	if _, err := time.Parse("15:04", at); !ok || err != nil {
 		t.Errorf("the phone shows %q", d.Reply)
 	}

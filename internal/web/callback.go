@@ -104,11 +104,7 @@ func (s *Server) answer(ctx context.Context, m wechat.Message) (string, error) {
 	}
 	push := digest(m)
 	if scene, ok := m.Scan(); ok {
-		o, err := s.Logins.Scanned(ctx, login.Scan{Scene: scene, Ticket: m.Ticket, OpenID: m.FromUserName, Push: push})
-		if err != nil {
-			return "", unstored{err}
-		}
-		return s.say(outcomeReply(o), m.CreateTime), nil
+		return s.answerScan(ctx, m, login.Scan{Scene: scene, Ticket: m.Ticket, OpenID: m.FromUserName, Push: push})
 	}
 	kept, ok, err := s.Pushes.Reply(ctx, push)
 	if err != nil {
@@ -125,6 +121,20 @@ func (s *Server) answer(ctx context.Context, m wechat.Message) (string, error) {
 		return "", unstored{err}
 	}
 	return text, nil
+}
+
+func (s *Server) answerScan(ctx context.Context, m wechat.Message, scan login.Scan) (string, error) {
+	o, err := s.Logins.Scanned(ctx, scan)
+	if err != nil {
+		return "", unstored{err}
+	}
+	reply, place := outcomeReply(o), ""
+	if s.wantsPlace(reply) {
+		if place, err = s.Logins.PlaceOf(ctx, scan); err != nil {
+			s.Logger.WarnContext(ctx, "a reply goes without the place", "err", err)
+		}
+	}
+	return s.say(reply, m.CreateTime, place), nil
 }
 
 // learn remembers what the account calls itself. A plain push proves nothing: its
@@ -153,7 +163,7 @@ func (s *Server) react(ctx context.Context, m wechat.Message) (string, error) {
 	case "subscribe":
 		// Also who scanned a code and followed when it had expired, and since 2023 some
 		// who followed by a fresh one: WeChat leaves the key out at times.
-		return s.say(ReplyWelcome, m.CreateTime), nil
+		return s.say(ReplyWelcome, m.CreateTime, ""), nil
 	case "unsubscribe":
 		sessions, err := s.Accounts.Unfollowed(ctx, m.FromUserName, !s.KeepTies)
 		if err != nil {

@@ -61,6 +61,11 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if place := s.place(r); place != "" {
+		if err := s.Logins.SetPlace(ctx, l.Ref, place); err != nil {
+			s.Logger.WarnContext(ctx, "a login goes without its place", "login", l.ID, "err", err)
+		}
+	}
 	s.setLoginKey(w, login.Key{Scene: l.Scene, Secret: secret})
 	return s.serve(w, r, sub, l)
 }

@@ -24,7 +24,8 @@ const (
 )
 
 // Replies are the words for the phone. {site} and {time} stand for the site's name and
-// the time of day there, in UTC+8 as WeChat's users live.
+// the time of day, in UTC+8 as WeChat's users live; {place} for roughly where the browser
+// is that shows the code, empty where nobody says.
 type Replies map[Reply]string
 
 // builtinReplies are in both languages, since WeChat's push doesn't say which one its
@@ -77,10 +78,10 @@ func LoadReplies(path string) (Replies, error) {
 // maxReply leaves room for the fields: WeChat cuts a text reply at 2,048 bytes.
 const maxReply = 1800
 
-var errField = errors.New("has a field that is neither {site} nor {time}")
+var errField = errors.New("has a field that is none of {site}, {time} and {place}")
 
 func checkFields(text string) error {
-	rest := strings.NewReplacer("{site}", "", "{time}", "").Replace(text)
+	rest := strings.NewReplacer("{site}", "", "{time}", "", "{place}", "").Replace(text)
 	if strings.ContainsAny(rest, "{}") {
 		return errField
 	}
@@ -89,7 +90,12 @@ func checkFields(text string) error {
 
 // say is the reply, filled in. The time is that of the push, in seconds since 1970: a
 // push that is repeated a minute later gets the same words.
-func (s *Server) say(r Reply, at int64) string {
+func (s *Server) say(r Reply, at int64, place string) string {
 	shanghai := time.FixedZone("UTC+8", 8*60*60)
-	return strings.NewReplacer("{site}", s.site(), "{time}", time.Unix(at, 0).In(shanghai).Format("15:04")).Replace(s.Replies[r])
+	return strings.NewReplacer(
+		"{site}", s.site(), "{time}", time.Unix(at, 0).In(shanghai).Format("15:04"), "{place}", place,
+	).Replace(s.Replies[r])
 }
+
+// wantsPlace tells whether the reply says where the browser is.
+func (s *Server) wantsPlace(r Reply) bool { return strings.Contains(s.Replies[r], "{place}") }

@@ -100,7 +100,7 @@ func TestErrorTexts(t *testing.T) {
 func TestPhoneTexts(t *testing.T) {
 	server := &Server{Config: Config{PublicURL: &url.URL{Host: strings.Repeat("a", 253)}}, Replies: builtinReplies()} // the longest host name
 	for name := range server.Replies {
-		text := server.say(name, 1_700_000_000)
+		text := server.say(name, 1_700_000_000, strings.Repeat("长", maxPlace))
 		zh, en, two := strings.Cut(text, "\n")
 		if !two || !hasHan(zh) || hasHan(en) || strings.Contains(en, "\n") {
 			t.Errorf("%s is not a Chinese line and an English one: %q", name, text)
@@ -113,7 +113,7 @@ func TestPhoneTexts(t *testing.T) {
 		}
 	}
 	// Not the time of the answer: WeChat's retry has to get the same one.
-	if text := server.say(ReplyLoggedIn, 1_700_000_000); !strings.Contains(text, "at 06:13.") {
+	if text := server.say(ReplyLoggedIn, 1_700_000_000, ""); !strings.Contains(text, "at 06:13.") {
 		t.Errorf("a push of 06:13 in Shanghai is answered with %q", text)
 	}
 }
@@ -190,7 +190,7 @@ func TestOwnReplies(t *testing.T) {
 		`{`:                  "not a JSON object",
 		`["x"]`:              "not a JSON object",
 		`{"login": "x"}`:     "there are",
-		`{"used": "{user}"}`: "neither {site} nor {time}",
+		`{"used": "{user}"}`: "none of {site}, {time} and {place}",
 		`{"used": "` + strings.Repeat("x", 1801) + `"}`: "longer than",
 	} {
 		if _, err := write(content); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "WECHAT_REPLY_TEXTS") {

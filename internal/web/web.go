@@ -20,6 +20,7 @@ import (
 type Config struct {
 	PublicURL      *url.URL       // the origin that browsers see
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	PlaceHeader    string         // in which they say roughly where a browser is; empty: nobody does
 	AllowedOrigins []string       // other origins that next may point to
 	Signup         bool           // whoever scans for the first time may make an account
 	KeepTies       bool           // of who unfollows the Official Account; their sessions end in any case

@@ -265,6 +265,28 @@ func TestForgedForwardedForIsIgnored(t *testing.T) {
 	}
 }
 
+func TestPlaceIsTakenFromOurProxiesAlone(t *testing.T) {
+	s, _, _ := newServer(t, "http://localhost:8080", func(c *Config) {
+		c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+		c.PlaceHeader = "X-City"
+	})
+	for _, tt := range []struct{ remote, header, want string }{
+		{"192.0.2.1:4711", "上海", "上海"},
+		{"[::ffff:192.0.2.1]:4711", " Shanghai ", "Shanghai"},
+		{"192.0.2.1:4711", "a\r\nb\x00\xff", "ab"},
+		{"192.0.2.1:4711", strings.Repeat("长", 100), strings.Repeat("长", 64)},
+		{"203.0.113.9:4711", "上海", ""},
+		{"nonsense", "上海", ""},
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/login/events", nil)
+		r.RemoteAddr = tt.remote
+		r.Header.Set("X-City", tt.header)
+		if got := s.place(r); got != tt.want {
+			t.Errorf("place of %q from %s = %q, want %q", tt.header, tt.remote, got, tt.want)
+		}
+	}
+}
+
 func TestPagesAndAssets(t *testing.T) {
 	s, h, _ := newServer(t, "https://login.example.com")
 	get := func(path, language string) *httptest.ResponseRecorder {

@@ -33,8 +33,10 @@ CREATE TABLE scanlogin.lease (
     until  timestamptz NOT NULL
 );
 
--- A ticket made ahead, for whoever claims the scene next.
+-- A ticket made ahead, for whoever claims the scene next; and roughly where the browser
+-- of the login is, for the words to the phone.
 ALTER TABLE scanlogin.scene
+    ADD COLUMN place        text NOT NULL DEFAULT '',
     ADD COLUMN ready_ticket text NOT NULL DEFAULT '',
     ADD COLUMN ready_url    text NOT NULL DEFAULT '',
     ADD COLUMN ready_until  timestamptz NOT NULL DEFAULT 'epoch'; -- when WeChat lets it expire
@@ -49,7 +51,7 @@ $$;
 
 -- +goose Down
 DROP FUNCTION scanlogin.ring_position();
-ALTER TABLE scanlogin.scene DROP COLUMN ready_ticket, DROP COLUMN ready_url, DROP COLUMN ready_until;
+ALTER TABLE scanlogin.scene DROP COLUMN place, DROP COLUMN ready_ticket, DROP COLUMN ready_url, DROP COLUMN ready_until;
 DROP TABLE scanlogin.lease;
 DROP TABLE scanlogin.wechat_push;
 DROP TABLE scanlogin.wechat_codes;

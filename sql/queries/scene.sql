@@ -3,7 +3,7 @@
 -- The inner SELECT around nextval makes it run once; bare, it would run for every row.
 -- A ticket made ahead is taken along where it outlives the claim, and shown to nobody else.
 UPDATE scanlogin.scene s
-SET login = @login::uuid, state = 'waiting', openid = NULL, account_id = NULL,
+SET login = @login::uuid, state = 'waiting', openid = NULL, account_id = NULL, place = '',
     ticket = CASE WHEN s.ready_until >= free.until THEN s.ready_ticket ELSE '' END,
     url = CASE WHEN s.ready_until >= free.until THEN s.ready_url ELSE '' END,
     ready_ticket = '', ready_url = '', ready_until = 'epoch',
@@ -20,6 +20,12 @@ RETURNING s.id, s.ticket, s.url;
 -- name: SetTicket :execrows
 UPDATE scanlogin.scene SET ticket = @ticket, url = @url
 WHERE id = @id AND login = @login::uuid AND state = 'waiting' AND expires_at > now();
+
+-- name: SetPlace :exec
+UPDATE scanlogin.scene SET place = @place WHERE id = @id AND login = @login::uuid AND state = 'waiting';
+
+-- name: PlaceOf :one
+SELECT place FROM scanlogin.scene WHERE id = @id AND ticket = @ticket AND ticket <> '';
 
 -- name: Abandon :exec
 -- Nobody has seen this code, so the scene needs no rest.
