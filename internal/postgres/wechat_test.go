@@ -269,3 +269,35 @@ func TestTheAccountsNameIsLearnedOnce(t *testing.T) {
 		t.Errorf("after a start: %q", again.Known())
 	}
 }
+
+func TestAPlaceIsOfOneLogin(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	place := func(l login.Login) string {
+		t.Helper()
+		p, err := w.logins.PlaceOf(t.Context(), l.Scene, l.Ticket.Ticket)
+		w.ok(err)
+		return p
+	}
+	first := w.show()
+	w.ok(w.logins.SetPlace(t.Context(), first.Ref, "Kunming"))
+	w.scan(first, "ann")
+	if p := place(first); p != "Kunming" {
+		t.Errorf("the place is %q", p)
+	}
+	w.ok(w.logins.SetPlace(t.Context(), first.Ref, "Dali")) // too late: the phone was told
+	if p := place(first); p != "Kunming" {
+		t.Errorf("the place is %q after the scan", p)
+	}
+	w.timeOut(first.Ref)
+	next := w.claim() // its code is being made: it matches nothing
+	if p := place(next); p != "" {
+		t.Errorf("a login without a code is at %q", p)
+	}
+	w.ok(w.logins.SetPlace(t.Context(), first.Ref, "Dali"))
+	next.Ticket = login.Ticket{Ticket: "next", URL: "url"}
+	w.ok(w.logins.SetTicket(t.Context(), next.Ref, next.Ticket))
+	if p := place(next) + place(first); p != "" {
+		t.Errorf("the next login is at %q", p)
+	}
+}
