@@ -36,7 +36,7 @@ func (s store) SetTicket(ctx context.Context, ref login.Ref, t login.Ticket) err
 	return s.setTicket(ctx, ref, t)
 }
 func (s store) Abandon(ctx context.Context, ref login.Ref) error { return s.abandon(ctx, ref) }
-func (store) SetPlace(context.Context, login.Ref, string) error { return nil }
+func (store) SetPlace(context.Context, login.Ref, string) error  { return nil }
 
 func (store) PlaceOf(context.Context, int32, string) (string, error) { return "", nil }
 
