@@ -94,26 +94,30 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 		Changed: i.hub.Wake,
 		Logger:  logger,
 	}
-	return i, i.listen(ctx, logins)
+	site, err := i.site(ctx, logins)
+	if err != nil {
+		return nil, err
+	}
+	return i, i.listen(ctx, site)
 }
 
-// listen binds the addresses, so that a busy one is known before anything runs.
-func (i *instance) listen(ctx context.Context, logins *login.Service) error {
+// site answers everything that comes in from outside.
+func (i *instance) site(ctx context.Context, logins *login.Service) (http.Handler, error) {
 	originalID := &postgres.OriginalID{DB: i.db, AppID: i.cfg.WeChatAppID}
 	if err := originalID.Load(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	callback, err := newCallback(i.cfg, originalID.Known)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	forwarder, err := newForwarder(i.cfg)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	replies, err := web.LoadReplies(i.cfg.WeChatReplyTexts)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	site := &web.Server{
 		Config: web.Config{
@@ -135,11 +139,12 @@ func (i *instance) listen(ctx context.Context, logins *login.Service) error {
 		Replies:  replies,
 		Logger:   i.logger,
 	}
-	handler, err := site.Handler()
-	if err != nil {
-		return err
-	}
-	if i.public, err = newServer(ctx, i.cfg.Addr, "ADDR", handler, i.logger); err != nil {
+	return site.Handler()
+}
+
+// listen binds the addresses, so that a busy one is known before anything runs.
+func (i *instance) listen(ctx context.Context, site http.Handler) (err error) {
+	if i.public, err = newServer(ctx, i.cfg.Addr, "ADDR", site, i.logger); err != nil {
 		return err
 	}
 	if i.cfg.OpsAddr == "" {
