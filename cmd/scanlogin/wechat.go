@@ -181,7 +181,7 @@ func (p program) checkWeChat(ctx context.Context, cfg config.Config) error {
 		if !f.OK {
 			mark, err = "WRONG", errChecks
 		}
-		fmt.Fprintf(p.stdout, "%s  %-22s %s\n", mark, f.Name, f.Text)
+		fmt.Fprintf(p.stdout, "%s  %-32s  %s\n", mark, f.Name, f.Text)
 	}
 	return err
 }
