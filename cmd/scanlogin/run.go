@@ -24,6 +24,10 @@ import (
 // After SIGTERM, what is under way gets this long; the contract promises 10 s in all.
 const shutdownDeadline = 8 * time.Second
 
+// notReadyFor is how long an instance that stops goes on listening: whoever balances finds
+// out by /readyz, and until then the browsers that it sends are told to come back.
+const notReadyFor = time.Second
+
 // beat is how often a stream is heard of and checked for having gone away. A shorter
 // grace needs a shorter beat, or it would be over before anybody noticed.
 const beat = 12 * time.Second
@@ -206,6 +210,10 @@ func (i *instance) drain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, shutdownDeadline)
 	defer cancel()
 	i.hub.Drain(ctx)
+	select {
+	case <-ctx.Done():
+	case <-time.After(notReadyFor):
+	}
 	err := i.public.stop(ctx)
 	return errors.Join(err, i.ops.stop(ctx))
 }

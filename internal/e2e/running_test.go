@@ -42,6 +42,13 @@ func TestShutdownSendsBrowsersToTheOtherInstance(t *testing.T) {
 	if len(retries) < tabs/2 {
 		t.Errorf("%d browsers come back at %d moments", tabs, len(retries))
 	}
+	eventually(t, "the balancer is told", func() bool { return w.a.ready() == http.StatusServiceUnavailable })
+	// Who comes before the balancer has noticed gets no new login, and no error either.
+	for _, e := range newBrowser(t, w).events(w.a).end() {
+		if e.name != "" || e.retry == 0 {
+			t.Errorf("an instance that stops says %+v to a new browser", e)
+		}
+	}
 	w.a.awaitExit(0)
 	for n, b := range browsers {
 		s := b.events(w.b)
