@@ -113,6 +113,9 @@ func (r *Reserve) round(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("looking ahead of the ring: %w", err)
 	}
+	if r.pause > 0 {
+		bare = bare[:min(1, len(bare))] // one is enough to see whether it works again
+	}
 	return r.prepare(ctx, bare, fresh)
 }
 
