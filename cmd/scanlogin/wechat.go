@@ -46,7 +46,9 @@ func fetchToken(cfg config.Config, client *wechat.Client) func(context.Context) 
 // tickets makes QR codes by the WeChat API, with what all instances know of its quota.
 func tickets(cfg config.Config, db *postgres.DB, logger *slog.Logger) func(context.Context, int32, time.Duration) (login.Ticket, error) {
 	client := newClient(cfg)
-	client.Token = postgres.Tokens{DB: db, AppID: cfg.WeChatAppID, Fetch: fetchToken(cfg, client)}
+	client.Token = postgres.Tokens{DB: db, AppID: cfg.WeChatAppID, Fetch: fetchToken(cfg, client), Failed: func(err error) {
+		logger.Warn("no new access token; going on with the old one while it works", "err", err)
+	}}
 	quota := postgres.Quota{DB: db, AppID: cfg.WeChatAppID}
 	return func(ctx context.Context, scene int32, ttl time.Duration) (login.Ticket, error) {
 		ctx, cancel := context.WithTimeout(ctx, ticketDeadline)

@@ -36,6 +36,9 @@ type Tokens struct {
 	AppID string
 	// Fetch asks for a token: its text, and how long it works.
 	Fetch func(ctx context.Context) (token string, expiresIn time.Duration, err error)
+	// Failed hears of a fetch that failed while the old token still works: no caller gets
+	// that error, and there is time to do something. Nil: nobody does.
+	Failed func(err error)
 }
 
 // Token returns a token that should work, until ctx ends.
@@ -76,10 +79,13 @@ func (t Tokens) fetch(ctx context.Context, old pgstore.TokenRow, turn time.Time)
 	fetched := make(chan answer, 1)
 	go func() {
 		token, err := t.fetchForAll(context.WithoutCancel(ctx), turn)
+		if err != nil && old.Usable && t.Failed != nil {
+			t.Failed(err)
+		}
 		fetched <- answer{token, err}
 	}()
 	if old.Usable {
-		return old.Token, nil // a failure is nobody's trouble yet
+		return old.Token, nil // a failure is no caller's trouble yet
 	}
 	select {
 	case <-ctx.Done():

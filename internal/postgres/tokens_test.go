@@ -244,6 +244,8 @@ func TestAFailedFetch(t *testing.T) {
 	w, f := newWorld(t, 1), newFetcher()
 	f.err = errors.New("no token today")
 	tokens := w.tokens(f)
+	heard := make(chan error, 100)
+	tokens.Failed = func(err error) { heard <- err }
 	for range 3 { // without an old token the next may try at once
 		if _, err := tokens.Token(t.Context()); !errors.Is(err, f.err) {
 			t.Errorf("got %v", err)
@@ -253,8 +255,15 @@ func TestAFailedFetch(t *testing.T) {
 		t.Errorf("%d fetches in 3 tries", n)
 	}
 
+	if n := len(heard); n != 0 {
+		t.Errorf("%d errors are told twice: the callers got them", n)
+	}
+
 	w.hold("old", -time.Second, time.Minute)
 	w.want(tokens, "old")
+	if err := <-heard; !errors.Is(err, f.err) {
+		t.Errorf("the operator hears of %v", err)
+	}
 	await(t, "the end of the fetch", func() bool {
 		return get[bool](w, "SELECT fetching_until = 'epoch' FROM scanlogin.wechat_account") && f.calls.Load() == 4
 	})
