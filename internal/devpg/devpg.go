@@ -47,6 +47,7 @@ type Config struct {
 type Server struct {
 	cfg      Config
 	folder   *folder
+	bin      string
 	settings map[string]string
 	cmd      *exec.Cmd
 	output   *output
@@ -69,7 +70,17 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-func start(ctx context.Context, cfg Config) (_ *Server, err error) {
+func start(ctx context.Context, cfg Config) (*Server, error) {
+	s, err := newServer(ctx, cfg, (*folder).initialise)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.run(ctx)
+}
+
+// newServer makes a server that doesn't run yet: its folder is locked and holds
+// data, made by newData where there was none.
+func newServer(ctx context.Context, cfg Config, newData func(f *folder, ctx context.Context, bin string, fast bool) error) (_ *Server, err error) {
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	bin, err := findBin(ctx, cfg.Dir)
 	if err != nil {
@@ -84,15 +95,16 @@ func start(ctx context.Context, cfg Config) (_ *Server, err error) {
 			err = errors.Join(err, folder.close())
 		}
 	}()
-	if err := folder.initialise(ctx, bin, cfg.Fast); err != nil {
-		return nil, err
+	if !folder.hasData() {
+		if err := newData(folder, ctx, bin, cfg.Fast); err != nil {
+			return nil, err
+		}
 	}
 	folder.awaitPrevious(ctx)
-	s := &Server{
-		cfg: cfg, folder: folder, settings: settings(cfg, folder.sockets),
+	return &Server{
+		cfg: cfg, folder: folder, bin: bin, settings: settings(cfg, folder.sockets),
 		release: sync.OnceValue(folder.close), done: make(chan struct{}),
-	}
-	return s, s.run(ctx, bin)
+	}, nil
 }
 
 // settings merges the caller's settings over what this package needs.
@@ -111,9 +123,14 @@ func settings(cfg Config, sockets string) map[string]string {
 	return set
 }
 
-// run starts the server process and waits until it is ready.
-func (s *Server) run(ctx context.Context, bin string) error {
-	var err error
+// run starts the server process and waits until it is ready. Where it isn't, the
+// folder is given back.
+func (s *Server) run(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.release())
+		}
+	}()
 	if s.output, err = newOutput(filepath.Join(s.folder.path, "postgres.log")); err != nil {
 		return err
 	}
@@ -122,7 +139,7 @@ func (s *Server) run(ctx context.Context, bin string) error {
 		args = append(args, "-c", name+"="+s.settings[name])
 	}
 	// The server outlives the context of its start.
-	s.cmd = s.folder.command(context.WithoutCancel(ctx), filepath.Join(bin, "postgres"), args...)
+	s.cmd = s.folder.command(context.WithoutCancel(ctx), filepath.Join(s.bin, "postgres"), args...)
 	// SIGQUIT is the immediate shutdown: it doesn't wait for anyone, and what
 	// was committed is recovered by the next start.
 	dieWithParent(s.cmd.SysProcAttr, syscall.SIGQUIT)
@@ -133,8 +150,14 @@ func (s *Server) run(ctx context.Context, bin string) error {
 	if err := <-started; err != nil {
 		return err
 	}
+	return s.await(ctx, s.output.ready)
+}
+
+// await waits until the server has said something. It is stopped when ctx ends
+// before that.
+func (s *Server) await(ctx context.Context, said <-chan struct{}) error {
 	select {
-	case <-s.output.ready:
+	case <-said:
 		return nil
 	case <-s.done:
 		return s.err
@@ -171,9 +194,20 @@ func describe(err error) string {
 
 // URL names a database of this server for pgx and libpq, as the superuser
 // postgres.
-func (s *Server) URL(database string) string {
-	query := url.Values{"host": {s.folder.sockets}, "port": {s.settings["port"]}, "user": {"postgres"}}
-	return (&url.URL{Scheme: "postgres", Path: "/" + database, RawQuery: query.Encode()}).String()
+func (s *Server) URL(database string) string { return URL(database, s) }
+
+// URL names a database of several servers, of which a client takes the first that
+// suits it (target_session_attrs).
+func URL(database string, servers ...*Server) string {
+	var hosts, ports []string
+	for _, s := range servers {
+		hosts = append(hosts, s.folder.sockets)
+		ports = append(ports, s.settings["port"])
+	}
+	query := url.Values{"host": {strings.Join(hosts, ",")}, "port": {strings.Join(ports, ",")}, "user": {"postgres"}}
+	// A plus is no space there, unlike in a form.
+	encoded := strings.ReplaceAll(query.Encode(), "+", "%20")
+	return (&url.URL{Scheme: "postgres", Path: "/" + database, RawQuery: encoded}).String()
 }
 
 // Config returns what the server was started with. After Stop, a Start with it

@@ -147,13 +147,13 @@ func (f *folder) command(ctx context.Context, name string, args ...string) *exec
 	return cmd
 }
 
-// initialise makes the data where there is none. initdb works under another
-// name: what stands under the right one is always complete.
+func (f *folder) hasData() bool {
+	_, err := os.Stat(f.data())
+	return err == nil
+}
+
+// initialise makes new data in the first of two locales that this system has.
 func (f *folder) initialise(ctx context.Context, bin string, fast bool) error {
-	if _, err := os.Stat(f.data()); err == nil {
-		return nil
-	}
-	// The second locale is for systems without the first.
 	err := f.initdb(ctx, bin, "C.UTF-8", fast)
 	if err != nil && ctx.Err() == nil {
 		err = f.initdb(ctx, bin, "C", fast)
@@ -162,23 +162,39 @@ func (f *folder) initialise(ctx context.Context, bin string, fast bool) error {
 }
 
 func (f *folder) initdb(ctx context.Context, bin, locale string, fast bool) error {
+	return f.fill(func(unfinished string) error {
+		args := []string{"-D", unfinished, "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=" + locale}
+		if fast {
+			args = append(args, "--no-sync")
+		}
+		return f.runTool(ctx, filepath.Join(bin, "initdb"), args...)
+	})
+}
+
+// fill has the data made under another name: what stands under the right one is
+// always complete.
+func (f *folder) fill(with func(unfinished string) error) error {
 	unfinished := f.data() + ".new"
 	if err := os.RemoveAll(unfinished); err != nil {
 		return err
 	}
-	args := []string{"-D", unfinished, "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=" + locale}
-	if fast {
-		args = append(args, "--no-sync")
+	if err := with(unfinished); err != nil {
+		return err
 	}
-	cmd := f.command(ctx, filepath.Join(bin, "initdb"), args...)
+	return os.Rename(unfinished, f.data())
+}
+
+// runTool runs a program to its end.
+func (f *folder) runTool(ctx context.Context, name string, args ...string) error {
+	cmd := f.command(ctx, name, args...)
 	cmd.WaitDelay = time.Second
 	dieWithParent(cmd.SysProcAttr, syscall.SIGTERM)
 	runtime.LockOSThread() // see Server.supervise
 	defer runtime.UnlockOSThread()
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("initdb: %w: %s", err, strings.TrimSpace(string(out)))
+		return fmt.Errorf("%s: %w: %s", filepath.Base(name), err, strings.TrimSpace(string(out)))
 	}
-	return os.Rename(unfinished, f.data())
+	return nil
 }
 
 // awaitPrevious waits, for 3 s at most, for the server of a process that was

@@ -3,6 +3,7 @@ package devpg
 import (
 	"bytes"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 )
@@ -10,16 +11,22 @@ import (
 const keptLines = 12
 
 // output is where the server writes its log: to a file, with the last lines
-// kept for errors, and ready closed at the line that says so.
+// kept for errors, and a channel closed at the line that says so.
 type output struct {
-	file  *os.File
-	ready chan struct{}
+	file      *os.File
+	ready     chan struct{} // connections are accepted, if only to read
+	streaming chan struct{} // a standby is connected to its primary
 
 	mu      sync.Mutex
 	partial []byte
 	lines   []string
-	isReady bool
 }
+
+// The words of PostgreSQL 13 differ from those of 14 and later by a hyphen.
+var (
+	readyWords     = regexp.MustCompile(`database system is ready to accept (read.only )?connections`)
+	streamingWords = regexp.MustCompile(`started streaming WAL from primary`)
+)
 
 // newOutput writes the log of this run over that of the last, so that it
 // doesn't grow for ever.
@@ -28,7 +35,7 @@ func newOutput(path string) (*output, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &output{file: file, ready: make(chan struct{})}, nil
+	return &output{file: file, ready: make(chan struct{}), streaming: make(chan struct{})}, nil
 }
 
 // Write never fails: a full disk may cost us log lines, but an error here would
@@ -53,9 +60,18 @@ func (o *output) add(line string) {
 	if len(o.lines) > keptLines {
 		o.lines = o.lines[1:]
 	}
-	if !o.isReady && strings.Contains(line, "database system is ready to accept connections") {
-		o.isReady = true
-		close(o.ready)
+	closeAt(o.ready, readyWords, line)
+	closeAt(o.streaming, streamingWords, line)
+}
+
+// closeAt closes a channel, once, at a line with these words.
+func closeAt(said chan struct{}, words *regexp.Regexp, line string) {
+	select {
+	case <-said:
+	default:
+		if words.MatchString(line) {
+			close(said)
+		}
 	}
 }
 

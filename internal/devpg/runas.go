@@ -64,11 +64,15 @@ func (r *runAs) credential() *syscall.Credential {
 
 // own gives the folder to the user, and to nobody else.
 func (r *runAs) own(dir string) error {
-	err := os.Chmod(dir, 0o700)
+	return errors.Join(os.Chmod(dir, 0o700), r.give(dir))
+}
+
+// give makes the user the owner.
+func (r *runAs) give(path string) error {
 	if r == nil {
-		return err
+		return nil
 	}
-	return errors.Join(err, os.Chown(dir, int(r.cred.Uid), int(r.cred.Gid)))
+	return os.Chown(path, int(r.cred.Uid), int(r.cred.Gid))
 }
 
 // reaches says which folder on the way to one of dirs the user can't enter.

@@ -83,8 +83,31 @@ func NewDatabase(t testing.TB) string {
 // that stops, kills or reconfigures it. It ends with the test.
 func NewServer(t testing.TB, settings map[string]string) *devpg.Server {
 	t.Helper()
-	// Under /tmp for the short name that a socket needs, and for root: the user
-	// that PostgreSQL then runs as can't enter the folders of t.TempDir.
+	return start(t, devpg.Config{Dir: newDir(t), Fast: true, Settings: settings})
+}
+
+// NewPair is NewServer with a standby. The settings are the primary's: with
+// synchronous_standby_names set to devpg.StandbyName its commits wait for the
+// standby.
+func NewPair(t testing.TB, settings map[string]string) (primary, standby *devpg.Server) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	primary, standby, err := devpg.StartPair(ctx,
+		devpg.Config{Dir: newDir(t), Fast: true, Settings: settings},
+		devpg.Config{Dir: newDir(t), Fast: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stop(t, primary) })
+	t.Cleanup(func() { stop(t, standby) })
+	return primary, standby
+}
+
+// newDir is a folder under /tmp: for the short name that a socket needs, and for
+// root, since the user that PostgreSQL then runs as can't enter those of t.TempDir.
+func newDir(t testing.TB) string {
+	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "pgtest-")
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +117,7 @@ func NewServer(t testing.TB, settings map[string]string) *devpg.Server {
 			t.Error(err)
 		}
 	})
-	return start(t, devpg.Config{Dir: dir, Fast: true, Settings: settings})
+	return dir
 }
 
 // Restart stops the server, unless it has ended by itself, and returns one on

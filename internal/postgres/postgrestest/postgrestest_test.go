@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"scanlogin/internal/devpg"
 	"scanlogin/internal/postgres/postgrestest"
 )
 
@@ -43,6 +44,16 @@ func TestARestartedServerKeepsItsDataAndURL(t *testing.T) {
 	server.Kill()
 	postgrestest.Restart(t, server)
 	mustExec(t, url, "TABLE mark")
+}
+
+func TestAPairIsReachedUnderOneURL(t *testing.T) {
+	t.Parallel()
+	primary, standby := postgrestest.NewPair(t, map[string]string{"synchronous_standby_names": devpg.StandbyName})
+	url := devpg.URL("postgres", primary, standby) + "&target_session_attrs=read-write"
+	mustExec(t, url, "CREATE TABLE mark ()")
+	primary.Kill()
+	mustExec(t, standby.URL("postgres"), "SELECT pg_promote()")
+	mustExec(t, url, "INSERT INTO mark DEFAULT VALUES")
 }
 
 func BenchmarkNewDatabase(b *testing.B) {
