@@ -1,15 +1,16 @@
 -- name: Claim :one
 -- One step of the ring. No row: that scene is held, resting, or being claimed right now.
 -- The inner SELECT around nextval makes it run once; bare, it would run for every row.
--- A ticket made ahead is taken along where it outlives the claim, and shown to nobody else.
+-- A ticket made ahead is taken along where it outlives the claim and was stored on this
+-- timeline, and shown to nobody else.
 UPDATE scanlogin.scene s
 SET login = @login::uuid, state = 'waiting', openid = NULL, account_id = NULL, place = '',
-    ticket = CASE WHEN s.ready_until >= free.until THEN s.ready_ticket ELSE '' END,
-    url = CASE WHEN s.ready_until >= free.until THEN s.ready_url ELSE '' END,
+    ticket = CASE WHEN s.ready_until >= free.until AND s.ready_timeline = free.timeline THEN s.ready_ticket ELSE '' END,
+    url = CASE WHEN s.ready_until >= free.until AND s.ready_timeline = free.timeline THEN s.ready_url ELSE '' END,
     ready_ticket = '', ready_url = '', ready_until = 'epoch',
     watchers = 1, expires_at = free.until
 FROM (
-    SELECT f.id, now() + @ttl::interval AS until
+    SELECT f.id, now() + @ttl::interval AS until, scanlogin.timeline() AS timeline
     FROM scanlogin.scene f
     WHERE f.id = (SELECT nextval('scanlogin.scene_ring')) AND f.expires_at <= now() - @rest::interval
     FOR UPDATE SKIP LOCKED
@@ -38,18 +39,20 @@ SELECT scanlogin.ring_position() AS position, (seqmax + 1)::bigint AS size
 FROM pg_catalog.pg_sequence WHERE seqrelid = 'scanlogin.scene_ring'::regclass;
 
 -- name: Bare :many
--- Of the next n scenes of the ring those whose ready ticket is missing or too old,
--- nearest first.
+-- Of the next n scenes of the ring those whose ready ticket is missing, too old or of
+-- another timeline, nearest first.
 SELECT s.id
 FROM generate_series(1, sqlc.arg(n)::bigint) AS step
 JOIN scanlogin.scene s ON s.id = mod(sqlc.arg(position)::bigint + step, sqlc.arg(size)::bigint)
-WHERE s.ready_until < now() + @fresh::interval
+WHERE s.ready_until < now() + @fresh::interval OR s.ready_timeline <> (SELECT scanlogin.timeline())
 ORDER BY step;
 
 -- name: Prepare :exec
--- Only where there is still none: what another put there may have been claimed and shown.
-UPDATE scanlogin.scene SET ready_ticket = @ticket, ready_url = @url, ready_until = now() + @ttl::interval
-WHERE id = @id AND ready_until < now() + @fresh::interval;
+-- Only where there is still none that a claim would show: what another put there may have
+-- been claimed and shown.
+UPDATE scanlogin.scene
+SET ready_ticket = @ticket, ready_url = @url, ready_until = now() + @ttl::interval, ready_timeline = scanlogin.timeline()
+WHERE id = @id AND (ready_until < now() + @fresh::interval OR ready_timeline <> (SELECT scanlogin.timeline()));
 
 -- name: Join :one
 UPDATE scanlogin.scene SET watchers = watchers + 1

@@ -27,7 +27,7 @@ const bare = `-- name: Bare :many
 SELECT s.id
 FROM generate_series(1, $1::bigint) AS step
 JOIN scanlogin.scene s ON s.id = mod($2::bigint + step, $3::bigint)
-WHERE s.ready_until < now() + $4::interval
+WHERE s.ready_until < now() + $4::interval OR s.ready_timeline <> (SELECT scanlogin.timeline())
 ORDER BY step
 `
 
@@ -38,8 +38,8 @@ type BareParams struct {
 	Fresh    time.Duration
 }
 
-// Of the next n scenes of the ring those whose ready ticket is missing or too old,
-// nearest first.
+// Of the next n scenes of the ring those whose ready ticket is missing, too old or of
+// another timeline, nearest first.
 func (q *Queries) Bare(ctx context.Context, arg BareParams) ([]int32, error) {
 	rows, err := q.db.Query(ctx, bare,
 		arg.N,
@@ -109,12 +109,12 @@ func (q *Queries) Bind(ctx context.Context, arg BindParams) (int64, error) {
 const claim = `-- name: Claim :one
 UPDATE scanlogin.scene s
 SET login = $1::uuid, state = 'waiting', openid = NULL, account_id = NULL, place = '',
-    ticket = CASE WHEN s.ready_until >= free.until THEN s.ready_ticket ELSE '' END,
-    url = CASE WHEN s.ready_until >= free.until THEN s.ready_url ELSE '' END,
+    ticket = CASE WHEN s.ready_until >= free.until AND s.ready_timeline = free.timeline THEN s.ready_ticket ELSE '' END,
+    url = CASE WHEN s.ready_until >= free.until AND s.ready_timeline = free.timeline THEN s.ready_url ELSE '' END,
     ready_ticket = '', ready_url = '', ready_until = 'epoch',
     watchers = 1, expires_at = free.until
 FROM (
-    SELECT f.id, now() + $2::interval AS until
+    SELECT f.id, now() + $2::interval AS until, scanlogin.timeline() AS timeline
     FROM scanlogin.scene f
     WHERE f.id = (SELECT nextval('scanlogin.scene_ring')) AND f.expires_at <= now() - $3::interval
     FOR UPDATE SKIP LOCKED
@@ -137,7 +137,8 @@ type ClaimRow struct {
 
 // One step of the ring. No row: that scene is held, resting, or being claimed right now.
 // The inner SELECT around nextval makes it run once; bare, it would run for every row.
-// A ticket made ahead is taken along where it outlives the claim, and shown to nobody else.
+// A ticket made ahead is taken along where it outlives the claim and was stored on this
+// timeline, and shown to nobody else.
 func (q *Queries) Claim(ctx context.Context, arg ClaimParams) (ClaimRow, error) {
 	row := q.db.QueryRow(ctx, claim, arg.Login, arg.Ttl, arg.Rest)
 	var i ClaimRow
@@ -315,8 +316,9 @@ func (q *Queries) PlaceOf(ctx context.Context, iD int32, ticket string) (string,
 }
 
 const prepare = `-- name: Prepare :exec
-UPDATE scanlogin.scene SET ready_ticket = $1, ready_url = $2, ready_until = now() + $3::interval
-WHERE id = $4 AND ready_until < now() + $5::interval
+UPDATE scanlogin.scene
+SET ready_ticket = $1, ready_url = $2, ready_until = now() + $3::interval, ready_timeline = scanlogin.timeline()
+WHERE id = $4 AND (ready_until < now() + $5::interval OR ready_timeline <> (SELECT scanlogin.timeline()))
 `
 
 type PrepareParams struct {
@@ -327,7 +329,8 @@ type PrepareParams struct {
 	Fresh  time.Duration
 }
 
-// Only where there is still none: what another put there may have been claimed and shown.
+// Only where there is still none that a claim would show: what another put there may have
+// been claimed and shown.
 func (q *Queries) Prepare(ctx context.Context, arg PrepareParams) error {
 	_, err := q.db.Exec(ctx, prepare,
 		arg.Ticket,
