@@ -21,12 +21,12 @@ import (
 	"scanlogin/internal/web"
 )
 
-// After SIGTERM, what is under way gets this long; the contract promises 10 s in all.
-const shutdownDeadline = 8 * time.Second
-
-// notReadyFor is how long an instance that stops goes on listening: whoever balances finds
-// out by /readyz, and until then the browsers that it sends are told to come back.
-const notReadyFor = time.Second
+// The contract promises an end within 10 s of SIGTERM, be it without a database.
+const (
+	maxLinger      = 4 * time.Second // see linger
+	requestsEnd    = 8 * time.Second // what is under way then is cut off: a callback takes 4 s at most
+	databaseLetsGo = time.Second     // for connections that are still in use
+)
 
 // beat is how often a stream is heard of and checked for having gone away. A shorter
 // grace needs a shorter beat, or it would be over before anybody noticed.
@@ -86,6 +86,7 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 	i.hub = stream.NewHub(stream.Config{
 		Beat:   max(time.Second, min(beat, cfg.SceneGrace.Truncate(time.Second))),
 		Grace:  cfg.SceneGrace,
+		Window: cfg.DrainWindow,
 		Signup: cfg.Signup,
 		Look:   logins.Look,
 		Gone:   logins.Gone,
@@ -207,22 +208,40 @@ func (i *instance) run(ctx context.Context) error {
 // drain sends the browsers elsewhere first, then lets requests finish: callbacks above
 // all, which WeChat would have to repeat.
 func (i *instance) drain(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, shutdownDeadline)
+	ctx, cancel := context.WithTimeout(ctx, requestsEnd)
 	defer cancel()
 	i.hub.Drain(ctx)
 	select {
 	case <-ctx.Done():
-	case <-time.After(notReadyFor):
+	case <-time.After(i.linger()):
 	}
-	err := i.public.stop(ctx)
-	return errors.Join(err, i.ops.stop(ctx))
+	err := errors.Join(i.public.stop(ctx), i.ops.stop(ctx))
+	if errors.Is(err, context.DeadlineExceeded) {
+		i.logger.WarnContext(ctx, "requests are cut off: they took too long to finish")
+		return nil
+	}
+	return err
 }
 
+// linger is how long an instance that stops goes on listening: whoever balances finds out
+// by /readyz meanwhile, and the browsers that it still sends are told to come back.
+func (i *instance) linger() time.Duration { return min(i.cfg.DrainWindow, maxLinger) }
+
+// close cuts off what is left.
 func (i *instance) close() {
 	i.public.close()
 	i.ops.close()
-	if i.db != nil {
+	if i.db == nil {
+		return
+	}
+	closed := make(chan struct{})
+	go func() {
 		i.db.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(databaseLetsGo):
 	}
 }
 

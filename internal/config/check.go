@@ -165,6 +165,7 @@ func (l *loader) checkTimes(c *Config) {
 	l.checkDuration("SCENE_TTL", c.SceneTTL, time.Second, maxSceneTTL)
 	l.checkDuration("SCENE_GRACE", c.SceneGrace, 0, forever)
 	l.checkDuration("BIND_TTL", c.BindTTL, time.Second, forever)
+	l.checkDuration("DRAIN_WINDOW", c.DrainWindow, time.Second, time.Minute)
 	l.checkDuration("SESSION_TTL", c.SessionTTL, time.Minute, forever)
 	// Callbacks carry whole seconds.
 	l.checkDuration("WECHAT_CALLBACK_WINDOW", c.WeChatCallbackWindow, time.Second, forever)

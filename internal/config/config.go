@@ -52,6 +52,8 @@ type Config struct {
 	SceneRest  time.Duration `env:"SCENE_REST" groups:"web" shown:"SCENE_TTL" example:"3m" meaning:"how long a released scene rests before it is claimed again"`
 	BindTTL    time.Duration `env:"BIND_TTL" groups:"web" envDefault:"10m" example:"10m" meaning:"how long a scanned login waits to be bound or completed"`
 
+	DrainWindow time.Duration `env:"DRAIN_WINDOW" groups:"web" envDefault:"5s" example:"5s" meaning:"over how long browsers are spread that an instance sends elsewhere, when it stops or its database is away"`
+
 	AllowedOrigins []string      `env:"ALLOWED_ORIGINS" groups:"web" example:"https://app.example.com,https://wiki.example.com" meaning:"other origins that next may point to"`
 	CookieDomain   string        `env:"COOKIE_DOMAIN" groups:"web" example:"example.com" meaning:"shares the session with sibling hosts, for forward-auth; __Secure- cookies instead of __Host- then"`
 	SessionTTL     time.Duration `env:"SESSION_TTL" groups:"web" envDefault:"720h" example:"720h" meaning:"how long a web session lasts"`

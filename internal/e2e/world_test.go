@@ -77,7 +77,8 @@ func newWorld(t testing.TB, o options) *world {
 		"DATABASE_URL": w.database, "PUBLIC_URL": "http://" + w.front.addr(), "RATE_LIMITS": "off",
 		"WECHAT_APP_ID": appID, "WECHAT_APP_SECRET": appSecret, "WECHAT_TOKEN": token,
 		"SCENE_POOL": "500", "LOG_LEVEL": "debug", "LOG_FORMAT": "text",
-		"CODES_READY_MAX": "0", // but where a test is about them: WeChat is asked when one expects it
+		"DRAIN_WINDOW":    "1s", // nobody here needs longer to notice
+		"CODES_READY_MAX": "0",  // but where a test is about them: WeChat is asked when one expects it
 	}
 	maps.Copy(w.settings, o.settings)
 	w.settings["WECHAT_API_URL"] = w.startWeChat(o).URL

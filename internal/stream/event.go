@@ -77,13 +77,14 @@ func retry(d time.Duration) []byte {
 	return append(strconv.AppendInt([]byte("retry: "), d.Milliseconds(), 10), '\n')
 }
 
-// greeting is the retry line that every stream begins with, 1 to 3 s: who is cut off
+// greeting is the retry line that every stream begins with, 1 to 4 s: who is cut off
 // together doesn't come back together.
-func greeting() []byte { return retry(between(time.Second, 3*time.Second)) }
+func greeting() []byte { return retry(between(time.Second, 4*time.Second)) }
 
-// Reconnect is all that a draining instance has to say: a retry line, 0.5 to 5 s.
-func Reconnect() []byte {
-	return append(retry(between(500*time.Millisecond, 5*time.Second)), '\n')
+// Reconnect is all that an instance has to say which sends browsers away: a retry line,
+// anywhere in the window, but not at once.
+func (h *Hub) Reconnect() []byte {
+	return append(retry(between(h.config.Window/10, h.config.Window)), '\n')
 }
 
 func between(low, high time.Duration) time.Duration { return low + rand.N(high-low) }

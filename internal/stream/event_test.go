@@ -1,6 +1,8 @@
 package stream
 
 import (
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,5 +51,39 @@ func TestOnlyLastEventsEndAStream(t *testing.T) {
 		if ends(e) {
 			t.Errorf("%q ends the stream", e)
 		}
+	}
+}
+
+// One instance of many dies, or stops: what it leaves to the others must not arrive in
+// one second. Each moment is drawn evenly, so of 50,000 about n/seconds come in each;
+// the bound is more than ten standard deviations away.
+func TestFiftyThousandBrowsersDoNotComeBackTogether(t *testing.T) {
+	const browsers = 50_000
+	for _, tt := range []struct {
+		name  string
+		retry func() []byte
+		least time.Duration
+		most  int // in any one second
+	}{
+		{"cut off", greeting, time.Second, browsers * 36 / 100},
+		{"sent away over 5 s", NewHub(Config{}).Reconnect, 500 * time.Millisecond, browsers * 25 / 100},
+		{"sent away over 20 s", NewHub(Config{Window: 20 * time.Second}).Reconnect, 2 * time.Second, browsers * 7 / 100},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			perSecond := map[int]int{}
+			for range browsers {
+				line, _, _ := strings.Cut(string(tt.retry()), "\n")
+				ms, err := strconv.Atoi(strings.TrimPrefix(line, "retry: "))
+				if err != nil || time.Duration(ms)*time.Millisecond < tt.least {
+					t.Fatalf("%q", line)
+				}
+				perSecond[ms/1000]++
+			}
+			for second, n := range perSecond {
+				if n > tt.most {
+					t.Errorf("%d of %d browsers come back in second %d", n, browsers, second)
+				}
+			}
+		})
 	}
 }

@@ -25,6 +25,9 @@ type Config struct {
 	Beat time.Duration
 	// Grace is how long a stream may be gone before it counts as left.
 	Grace time.Duration
+	// Window is the time over which browsers come back that are sent away together, each at
+	// a moment of its own; at least 10 ms. 0 means 5 s.
+	Window time.Duration
 	// Signup is what bind-required says of creating an account.
 	Signup bool
 	// Look returns, of these logins, those whose state is no longer the one seen. What
@@ -64,11 +67,12 @@ type Hub struct {
 
 	mu       sync.Mutex // no system call and no query is made under it
 	byID     map[login.ID]*stream
-	wheel    []map[*stream]struct{} // a slot a second
-	turned   int64                  // the second that was swept last
-	wakes    map[login.ID]struct{}  // hints that nobody looked into yet
-	everyone bool                   // look at every login here
-	failing  bool                   // the last look failed
+	wheel    []map[*stream]struct{}     // a slot a second
+	turned   int64                      // the second that was swept last
+	wakes    map[login.ID]struct{}      // hints that nobody looked into yet
+	found    map[login.ID]time.Duration // by the sweep, and when: a hint may still be on its way
+	everyone bool                       // look at every login here
+	failing  bool                       // the last look failed
 	draining bool
 	leaving  []leave // in the order of their time
 	left     []login.Ref
@@ -95,6 +99,9 @@ func NewHub(c Config) *Hub {
 	if c.Beat == 0 {
 		c.Beat = 12 * time.Second
 	}
+	if c.Window == 0 {
+		c.Window = 5 * time.Second
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
@@ -107,6 +114,7 @@ func NewHub(c Config) *Hub {
 		byID:         make(map[login.ID]*stream),
 		wheel:        make([]map[*stream]struct{}, min(max(1, c.Beat/time.Second), 14)),
 		wakes:        make(map[login.ID]struct{}),
+		found:        make(map[login.ID]time.Duration),
 	}
 	for i := range h.wheel {
 		h.wheel[i] = make(map[*stream]struct{})
@@ -131,6 +139,7 @@ func (h *Hub) Run(ctx context.Context) error {
 func (h *Hub) Wake(ids ...login.ID) {
 	h.mu.Lock()
 	for _, id := range ids {
+		delete(h.found, id)
 		if h.byID[id] != nil {
 			h.wakes[id] = struct{}{}
 		}
@@ -167,7 +176,7 @@ func (h *Hub) Draining() bool {
 func (h *Hub) Drain(ctx context.Context) {
 	streams, partings := h.takeAll()
 	for _, s := range streams {
-		if ctx.Err() == nil && s.conn.write(Reconnect()) == nil {
+		if ctx.Err() == nil && s.conn.write(h.Reconnect()) == nil {
 			s.conn.shut()
 		}
 	}

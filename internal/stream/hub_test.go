@@ -261,8 +261,27 @@ func TestLostHintIsFoundBySweep(t *testing.T) {
 		if got := m.told(); len(got) != 2 {
 			t.Errorf("told: %q", got)
 		}
+		pass(5 * time.Second)
 		if n := h.Stats().SweepHits; n != 1 {
 			t.Errorf("%d sweep hits", n)
+		}
+	})
+}
+
+// The sweep may look just between a commit and its NOTIFY: nothing was lost then.
+func TestALateHintIsNoHitOfTheSweep(t *testing.T) {
+	inBubble(t, Config{}, func(t *testing.T, h *Hub, r *rows, _ tap) {
+		m := h.openIn(r, waiting(1))
+		pass(5 * time.Second)
+		r.set(login.ID{1}, login.Authenticated)
+		pass(1250 * time.Millisecond)
+		if got := m.told(); len(got) != 2 {
+			t.Errorf("told: %q", got)
+		}
+		h.Wake(login.ID{1})
+		pass(time.Minute)
+		if n := h.Stats().SweepHits; n != 0 {
+			t.Errorf("%d hits", n)
 		}
 	})
 }

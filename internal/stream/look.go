@@ -14,6 +14,9 @@ const (
 	// has to wait for the query.
 	piece = 1_000
 
+	// hintsTake is how long a hint may be on its way at most.
+	hintsTake = 3 * time.Second
+
 	firstPause = 50 * time.Millisecond // after a failed look
 	longPause  = time.Second
 )
@@ -62,6 +65,7 @@ func aboutASecond() time.Duration { return between(750*time.Millisecond, 1250*ti
 func (k *looker) sweep() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.countHits()
 	if len(k.rest) == 0 {
 		k.listAll()
 		k.swept = true
@@ -133,9 +137,38 @@ func (k *looker) look(ctx context.Context) {
 	}
 	k.worked()
 	for _, l := range logins {
-		n := k.push(l)
 		_, hinted := k.hints[l.ID]
-		if n > 0 && k.swept && !hinted && l.State != login.Expired {
+		finds := k.swept && !hinted && l.State != login.Expired
+		if finds {
+			k.find(l.ID)
+		}
+		if told := k.push(l); told == 0 && finds {
+			k.hinted(l.ID)
+		}
+	}
+}
+
+// find notes that the sweep has found a change that no hint was about yet: between a
+// commit and its NOTIFY lies a moment, and the sweep is as likely to look then as ever.
+func (k *looker) find(id login.ID) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if _, hinted := k.wakes[id]; !hinted {
+		k.found[id] = k.now()
+	}
+}
+
+func (k *looker) hinted(id login.ID) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.found, id)
+}
+
+// countHits counts what the sweep found and no hint came about since. It needs the lock.
+func (k *looker) countHits() {
+	for id, at := range k.found {
+		if k.now()-at >= hintsTake {
+			delete(k.found, id)
 			k.count.sweepHits.Add(1)
 		}
 	}

@@ -48,7 +48,7 @@ func (s *Subscription) Serve(w http.ResponseWriter, r *http.Request, l login.Log
 	switch {
 	case s.hub.Draining():
 		s.Cancel()
-		return WriteOnce(w, r, Reconnect())
+		return WriteOnce(w, r, s.hub.Reconnect())
 	case ended(l.State), ends(first), r.Method == http.MethodHead:
 		s.abandon(l)
 		return WriteOnce(w, r, append(greeting(), first...))
@@ -131,7 +131,7 @@ func response(head http.Header, first []byte) []byte {
 func (s *Subscription) open(c conn, l login.Login, first []byte) {
 	err := c.write(first)
 	if !s.hub.attach(s.stream, c, l) {
-		_ = c.write(Reconnect())
+		_ = c.write(s.hub.Reconnect())
 		c.shut()
 		_ = c.check(make([]byte, 512))
 		c.close()

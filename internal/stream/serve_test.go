@@ -42,7 +42,7 @@ func TestStreamBeginsWithHeaderRetryAndFirstEvent(t *testing.T) {
 		if got := b.resp.Header.Values("Set-Cookie"); !slices.Equal(got, []string{"a=1", "b=2"}) {
 			t.Errorf("cookies of the middleware: %q", got)
 		}
-		if ms, err := strconv.Atoi(e.retry); err != nil || ms < 1000 || ms >= 3000 {
+		if ms, err := strconv.Atoi(e.retry); err != nil || ms < 1000 || ms >= 4000 {
 			t.Errorf("retry: %q", e.retry)
 		}
 		if e.event != "qr" || !strings.Contains(e.data, `"scene_id":1`) {

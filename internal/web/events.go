@@ -27,7 +27,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	if s.Hub.Draining() {
-		return stream.WriteOnce(w, r, stream.Reconnect())
+		return stream.WriteOnce(w, r, s.Hub.Reconnect())
 	}
 	if key, ok := s.loginKey(r); ok {
 		if err := s.resume(w, r, key); !errors.Is(err, login.ErrEnded) {
@@ -95,7 +95,7 @@ func (s *Server) tell(w http.ResponseWriter, r *http.Request, err error) error {
 	if err == nil {
 		return nil
 	}
-	event := stream.Reconnect()
+	event := s.Hub.Reconnect()
 	switch {
 	case errors.Is(err, login.ErrExhausted):
 		event = stream.Unavailable("pool_exhausted", retryIn)
