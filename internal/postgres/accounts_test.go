@@ -123,7 +123,7 @@ func TestSessions(t *testing.T) {
 // the URL says so.
 func TestEveryWayToRunStatements(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
+	for _, mode := range execModes() {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, 2)

@@ -20,13 +20,13 @@ type Reserve struct {
 
 // Lead takes the lease, or keeps it.
 func (r Reserve) Lead(ctx context.Context, ttl time.Duration) (bool, error) {
-	n, err := r.DB.Queries.TakeLease(ctx, pgstore.TakeLeaseParams{Name: reserveLease, Holder: r.Holder, Ttl: ttl})
+	n, err := r.DB.relaxed.TakeLease(ctx, pgstore.TakeLeaseParams{Name: reserveLease, Holder: r.Holder, Ttl: ttl})
 	return n == 1, err
 }
 
 // Resign gives the lease back.
 func (r Reserve) Resign(ctx context.Context) error {
-	return r.DB.Queries.EndLease(ctx, reserveLease, r.Holder)
+	return r.DB.relaxed.EndLease(ctx, reserveLease, r.Holder)
 }
 
 // Ring tells where the ring stands.
@@ -40,9 +40,9 @@ func (r Reserve) Bare(ctx context.Context, position, size, n int64, fresh time.D
 	return r.DB.Queries.Bare(ctx, pgstore.BareParams{Position: position, Size: size, N: n, Fresh: fresh})
 }
 
-// Prepare gives a scene a code.
+// Prepare gives a scene a code. A claim that takes it is durable, and takes it to the disk.
 func (r Reserve) Prepare(ctx context.Context, scene int32, t login.Ticket, ttl, fresh time.Duration) error {
-	return r.DB.Queries.Prepare(ctx, pgstore.PrepareParams{ID: scene, Ticket: t.Ticket, Url: t.URL, Ttl: ttl, Fresh: fresh})
+	return r.DB.relaxed.Prepare(ctx, pgstore.PrepareParams{ID: scene, Ticket: t.Ticket, Url: t.URL, Ttl: ttl, Fresh: fresh})
 }
 
 // Quota is what all instances know of the codes that WeChat lets one account make.
@@ -87,5 +87,5 @@ func (q Quota) Block(ctx context.Context, pause time.Duration) error {
 
 // Count counts one code.
 func (q Quota) Count(ctx context.Context) error {
-	return q.DB.Queries.CountCodes(ctx, q.AppID, 1)
+	return q.DB.relaxed.CountCodes(ctx, q.AppID, 1)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres/pgstore"
@@ -39,7 +40,11 @@ func ParsePayload(s string) ([]login.ID, bool) { return parsePayload(s) }
 // BeforeEach calls f before each statement that runs outside of a transaction.
 func (db *DB) BeforeEach(f func(statement string, args []any)) {
 	db.Queries = pgstore.New(hooked{qualified{db.pool, db.schema}, f})
+	db.relaxed = pgstore.New(hooked{qualified{relaxed{db.pool}, db.schema}, f})
 }
+
+// Relaxed is a pool's connections whose commits don't wait for the disk.
+func Relaxed(pool *pgxpool.Pool) pgstore.DBTX { return relaxed{pool} }
 
 type hooked struct {
 	qualified

@@ -73,7 +73,7 @@ func (s Logins) SetTicket(ctx context.Context, ref login.Ref, t login.Ticket) er
 
 // SetPlace notes where the browser of a waiting login is.
 func (s Logins) SetPlace(ctx context.Context, ref login.Ref, place string) error {
-	return s.DB.Queries.SetPlace(ctx, pgstore.SetPlaceParams{Place: place, ID: ref.Scene, Login: ref.ID})
+	return s.DB.relaxed.SetPlace(ctx, pgstore.SetPlaceParams{Place: place, ID: ref.Scene, Login: ref.ID})
 }
 
 // PlaceOf is what was noted for the login that shows this code.
@@ -87,10 +87,11 @@ func (s Logins) PlaceOf(ctx context.Context, scene int32, ticket string) (string
 
 // Abandon frees a scene whose code nobody has seen.
 func (s Logins) Abandon(ctx context.Context, ref login.Ref) error {
-	return s.DB.Queries.Abandon(ctx, ref.Scene, ref.ID)
+	return s.DB.relaxed.Abandon(ctx, ref.Scene, ref.ID)
 }
 
-// Join counts one more stream of a login.
+// Join counts one more stream of a login. Durable: with a watcher forgotten, the code would
+// end under a browser that still shows it.
 func (s Logins) Join(ctx context.Context, ref login.Ref) (login.Login, error) {
 	r, err := s.DB.Queries.Join(ctx, ref.Scene, ref.ID)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -102,13 +103,14 @@ func (s Logins) Join(ctx context.Context, ref login.Ref) (login.Login, error) {
 	return newLogin(ref, r.State, r.Ticket, r.Url, r.ExpiresIn)
 }
 
-// Leave counts one stream less for each ref.
+// Leave counts one stream less for each ref. A stream that is counted once too often ends
+// with its login's time, as after the crash of an instance.
 func (s Logins) Leave(ctx context.Context, refs []login.Ref) error {
 	scenes, ids := make([]int32, len(refs)), make([]login.ID, len(refs))
 	for i, r := range refs {
 		scenes[i], ids[i] = r.Scene, r.ID
 	}
-	return s.DB.Queries.Leave(ctx, scenes, ids)
+	return s.DB.relaxed.Leave(ctx, scenes, ids)
 }
 
 // Current reads one login: it differs from one of which nothing was seen.

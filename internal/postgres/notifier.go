@@ -103,6 +103,7 @@ func (n *Notifier) flush(hints []hint) {
 	// Its own deadline: the batch belongs to no single caller.
 	ctx, cancel := context.WithTimeout(context.Background(), notifyDeadline)
 	defer cancel()
+	// It changes no table, so its commit waits for no disk as it is.
 	err := n.DB.Queries.Notify(ctx, n.Channel, payloads(hints))
 	for _, h := range hints {
 		h.sent <- err

@@ -26,8 +26,9 @@ const maxConns = 16
 
 // DB is a pool of connections whose statements are run in one schema.
 type DB struct {
-	pool   *pgxpool.Pool
-	schema *schema
+	pool    *pgxpool.Pool
+	schema  *schema
+	relaxed *pgstore.Queries // for what a crash of PostgreSQL may forget: see [relaxed]
 	*pgstore.Queries
 }
 
@@ -48,7 +49,7 @@ func Open(ctx context.Context, url, schemaName string) (*DB, error) {
 		return nil, fmt.Errorf("opening the database: %w", err)
 	}
 	db := &DB{pool: pool, schema: &schema{name: schemaName}}
-	db.Queries = db.on(pool)
+	db.Queries, db.relaxed = db.on(pool), db.on(relaxed{pool})
 	return db, nil
 }
 

@@ -24,9 +24,10 @@ func (p Pushes) Reply(ctx context.Context, push []byte) (reply string, ok bool, 
 	return reply, err == nil, err
 }
 
-// Save keeps a reply, unless there is one.
+// Save keeps a reply, unless there is one. Where a crash of PostgreSQL forgets it, a repeat
+// is answered anew; what the push led to is durable by itself.
 func (p Pushes) Save(ctx context.Context, push []byte, reply string) error {
-	return p.DB.Queries.SavePush(ctx, push, reply)
+	return p.DB.relaxed.SavePush(ctx, push, reply)
 }
 
 // OriginalID remembers the account's own name in pushes, gh_…, once a genuine one has
