@@ -3,6 +3,8 @@
 TOOL := go tool -modfile=internal/tools/go.mod
 SETUP := internal/tools/setup.sh
 FUZZTIME ?= 1m
+# PG=13 to PG=18 takes that version's PostgreSQL, fetched where it isn't installed.
+WITH_PG = $(if $(PG),PG_BIN=$$(internal/tools/postgresql.sh '$(PG)') && export PG_BIN &&)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint generate fuzz bench-first-qr screenshots build setup
@@ -12,11 +14,11 @@ help: ## list these targets
 
 run: ## the whole thing on this machine: database, two instances, a WeChat to scan with
 	@$(SETUP) postgresql
-	go run ./cmd/scanlogin dev
+	$(WITH_PG) go run ./cmd/scanlogin dev
 
 test: ## every test, on a real PostgreSQL and in a real browser
-	@$(SETUP) postgresql compiler chromium
-	go test -race -shuffle=on -timeout 6m ./...
+	@$(SETUP) postgresql compiler chromium haproxy pgbouncer
+	$(WITH_PG) go test -race -shuffle=on -timeout 6m ./...
 
 lint: ## what CI holds the code to
 	@files=$$($(TOOL) gofumpt -l .) && test -z "$$files" || { echo "not formatted, run '$(TOOL) gofumpt -w .':" "$$files" >&2; exit 1; }
@@ -41,7 +43,7 @@ fuzz: ## every fuzz target for FUZZTIME
 
 bench-first-qr: ## how long a browser waits for its code, with WeChat at 0 and at 300 ms
 	@$(SETUP) postgresql
-	go run ./internal/e2e/firstqr
+	$(WITH_PG) go run ./internal/e2e/firstqr
 
 screenshots: ## docs/images, taken anew
 	@$(SETUP) postgresql chromium
@@ -51,4 +53,4 @@ build: ## bin/scanlogin, one static file
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/scanlogin ./cmd/scanlogin
 
 setup: ## install what run, test and screenshots need
-	@$(SETUP) postgresql compiler chromium
+	@$(SETUP) postgresql compiler chromium haproxy pgbouncer

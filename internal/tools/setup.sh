@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# setup.sh [postgresql] [compiler] [chromium]: makes sure that this machine has
-# what the targets of the Makefile need. What is missing is installed by apt,
-# where that needs no password; else one line says what to install.
+# setup.sh [postgresql] [compiler] [chromium] [haproxy] [pgbouncer] [npm]: makes
+# sure that this machine has what the targets of the Makefile need. What is missing
+# is installed by apt, where that needs no password; else one line says what to
+# install.
 set -euo pipefail
 
 has() { command -v "$1" >/dev/null 2>&1; }
+
+# Debian keeps servers where not everybody's PATH leads.
+has_server() { has "$1" || [ -x "/usr/sbin/$1" ]; }
 
 # The same places as internal/devpg looks in.
 has_postgresql() {
@@ -27,14 +31,17 @@ has_chinese_font() { ! has fc-list || [ -n "$(fc-list :lang=zh)" ]; }
 missing=()
 for need in "$@"; do
 	case "$need" in
-	postgresql) has_postgresql || missing+=(postgresql) ;;
+	# Another version than the installed one is postgresql.sh's business.
+	postgresql) [ -n "${PG:-}" ] || has_postgresql || missing+=(postgresql) ;;
+	npm) has npm || missing+=(npm) ;;
 	compiler) has_compiler || missing+=(gcc libc6-dev) ;;
 	chromium)
 		has_chromium || missing+=(chromium fonts-noto-cjk)
 		has_chromium && { has_chinese_font || missing+=(fonts-noto-cjk); }
 		;;
+	haproxy | pgbouncer) has_server "$need" || missing+=("$need") ;;
 	*)
-		echo "setup.sh: '$need' is none of postgresql, compiler, chromium" >&2
+		echo "setup.sh: '$need' is none of postgresql, compiler, chromium, haproxy, pgbouncer, npm" >&2
 		exit 2
 		;;
 	esac
@@ -68,3 +75,11 @@ if ! install && ! { apt update && install; }; then
 	echo "apt-get could not install it, please do: sudo apt-get install -y ${missing[*]}" >&2
 	exit 1
 fi
+
+# Where systemd runs, Debian has started these as services; the tests run their own.
+for service in haproxy pgbouncer; do
+	if [[ " ${missing[*]} " == *" $service "* && -d /run/systemd/system ]]; then
+		"${root[@]}" systemctl disable --now --quiet "$service" >&2 &&
+			echo "the service $service, which nothing here uses, is off; to turn it on: sudo systemctl enable --now $service" >&2
+	fi
+done
