@@ -115,18 +115,35 @@ func (s Logins) Leave(ctx context.Context, refs []login.Ref) error {
 
 // Current reads one login: it differs from one of which nothing was seen.
 func (s Logins) Current(ctx context.Context, ref login.Ref) (login.Login, error) {
-	ls, err := s.Look(ctx, []login.Watch{{Ref: ref}})
+	rows, err := s.look(ctx, []login.Watch{{Ref: ref}})
 	if err != nil {
 		return login.Login{}, err
 	}
-	if len(ls) != 1 {
-		return login.Login{}, fmt.Errorf("looking at one login gave %d", len(ls))
+	if len(rows) != 1 {
+		return login.Login{}, fmt.Errorf("looking at one login gave %d", len(rows))
 	}
-	return ls[0], nil
+	return newLogin(ref, rows[0].State, rows[0].Ticket, rows[0].Url, rows[0].ExpiresIn)
 }
 
-// Look finds what has changed of the watched logins, in one query.
+// Look finds what has changed of the watched logins, in one query. One that a newer version
+// has taken to a state of its own is left out: its streams stay, and hear of the next state
+// that we know.
 func (s Logins) Look(ctx context.Context, watched []login.Watch) ([]login.Login, error) {
+	rows, err := s.look(ctx, watched)
+	if err != nil {
+		return nil, err
+	}
+	logins := make([]login.Login, 0, len(rows))
+	for _, r := range rows {
+		l, err := newLogin(login.Ref{Scene: r.ID, ID: r.Login}, r.State, r.Ticket, r.Url, r.ExpiresIn)
+		if err == nil {
+			logins = append(logins, l)
+		}
+	}
+	return logins, nil
+}
+
+func (s Logins) look(ctx context.Context, watched []login.Watch) ([]pgstore.LookRow, error) {
 	p := pgstore.LookParams{
 		Ids:    make([]int32, len(watched)),
 		Logins: make([]login.ID, len(watched)),
@@ -135,23 +152,16 @@ func (s Logins) Look(ctx context.Context, watched []login.Watch) ([]login.Login,
 	for i, w := range watched {
 		p.Ids[i], p.Logins[i], p.Seen[i] = w.Scene, w.ID, w.Seen.String()
 	}
-	rows, err := s.DB.Queries.Look(ctx, p)
-	if err != nil {
-		return nil, err
-	}
-	logins := make([]login.Login, len(rows))
-	for i, r := range rows {
-		if logins[i], err = newLogin(login.Ref{Scene: r.ID, ID: r.Login}, r.State, r.Ticket, r.Url, r.ExpiresIn); err != nil {
-			return nil, err
-		}
-	}
-	return logins, nil
+	return s.DB.Queries.Look(ctx, p)
 }
 
+// newLogin fails on the state of a newer version, which runs beside this one during a
+// deploy. ErrNotReady is the error that gives up nothing: the browser tries again, and may
+// reach an instance that knows more.
 func newLogin(ref login.Ref, state, ticket, url string, expiresIn float64) (login.Login, error) {
 	s, ok := login.ParseState(state)
 	if !ok {
-		return login.Login{}, fmt.Errorf("scene %d is in a state that this binary doesn't know: %q", ref.Scene, state)
+		return login.Login{}, fmt.Errorf("scene %d is in a state that only a newer version knows, %q: %w", ref.Scene, state, login.ErrNotReady)
 	}
 	return login.Login{
 		Ref:       ref,

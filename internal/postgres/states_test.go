@@ -500,3 +500,33 @@ func TestTenThousandAreLookedAtInOneQuery(t *testing.T) {
 		}
 	}
 }
+
+// During a deploy a newer version, with a state that this one doesn't know, runs beside it.
+func TestAStateOfANewerVersionBlindsNobody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 3)
+	newer, scanned := w.show(), w.show()
+	w.scan(scanned, "ann")
+	w.exec("ALTER TABLE scanlogin.scene DROP CONSTRAINT scene_state_check")
+	w.exec("UPDATE scanlogin.scene SET state = 'confirming' WHERE id = $1", newer.Scene)
+
+	watches := []login.Watch{{Ref: newer.Ref, Seen: login.Waiting}, {Ref: scanned.Ref, Seen: login.Waiting}}
+	got, err := w.logins.Look(t.Context(), watches)
+	if err != nil || len(got) != 1 || got[0].Ref != scanned.Ref || got[0].State != login.BindRequired {
+		t.Errorf("looking gave %+v (%v), want the login that was scanned", got, err)
+	}
+	_, err = w.logins.Join(t.Context(), newer.Ref)
+	if errName(err) != "not_ready" { // ErrEnded would start another login
+		t.Errorf("resuming: %v", err)
+	}
+	if err := w.complete(newer.Ref); errName(err) != "not_ready" {
+		t.Errorf("completing: %v", err)
+	}
+	if err := w.bind(newer.Ref, w.account("ann")); errName(err) != "not_ready" {
+		t.Errorf("binding: %v", err)
+	}
+	w.exec("UPDATE scanlogin.scene SET state = 'authenticated' WHERE id = $1", newer.Scene)
+	if got, err := w.logins.Look(t.Context(), watches[:1]); err != nil || len(got) != 1 || got[0].State != login.Authenticated {
+		t.Errorf("looking gave %+v (%v), want the state that came next", got, err)
+	}
+}
