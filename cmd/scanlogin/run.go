@@ -56,6 +56,9 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 	if i.db, err = postgres.Open(ctx, cfg.DatabaseURL.Reveal(), cfg.DatabaseSchema); err != nil {
 		return nil, err
 	}
+	if err = i.db.Current(ctx); err != nil {
+		return nil, err
+	}
 	if err = i.db.ResizePool(ctx, cfg.ScenePool); err != nil {
 		return nil, err
 	}

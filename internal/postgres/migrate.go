@@ -173,20 +173,27 @@ func Migrate(ctx context.Context, url, schemaName string) error {
 	return err
 }
 
-// Current returns nil where the database answers and has every migration of this
-// binary, be it more: an older instance goes on beside a newer one.
+// Current returns nil where the database answers, has every migration of this binary, be
+// it more (an older instance goes on beside a newer one), and keeps what it was told: with
+// synchronous_commit off, a crash of PostgreSQL would show one code to two browsers.
 func (db *DB) Current(ctx context.Context) error {
 	newest, err := newestMigration()
 	if err != nil {
 		return err
 	}
 	var have int64
-	err = db.pool.QueryRow(ctx, db.schema.qualify("SELECT max(version_id) FROM "+versionsInFiles)).Scan(&have)
-	if err != nil {
+	var commit, role string
+	err = db.pool.QueryRow(ctx, db.schema.qualify(
+		"SELECT max(version_id), current_setting('synchronous_commit'), quote_ident(current_user) FROM "+versionsInFiles,
+	)).Scan(&have, &commit, &role)
+	switch {
+	case err != nil:
 		return fmt.Errorf("asking the database for its schema's version: %w", err)
-	}
-	if have < newest {
+	case have < newest:
 		return fmt.Errorf("the schema is at version %d, this binary needs %d: run scanlogin migrate up", have, newest)
+	case commit == "off":
+		return fmt.Errorf("synchronous_commit is off for our connections, so a crash of PostgreSQL would forget logins: "+
+			"run ALTER ROLE %s SET synchronous_commit = on (any level but off will do)", role)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -336,6 +337,24 @@ func BenchmarkCommit(b *testing.B) {
 				if err := write(b.Context()); err != nil {
 					b.Fatal(err)
 				}
+			}
+		})
+	}
+}
+
+func TestADatabaseThatForgetsIsRefused(t *testing.T) {
+	t.Parallel()
+	for level, refused := range map[string]bool{"off": true, "local": false, "on": false, "remote_apply": false} {
+		t.Run(level, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 1)
+			w.exec("ALTER DATABASE " + get[string](w, "SELECT current_database()") + " SET synchronous_commit = " + level)
+			err := w.instance().Current(t.Context())
+			if (err != nil) != refused {
+				t.Errorf("synchronous_commit = %s: %v", level, err)
+			}
+			if refused && !strings.Contains(err.Error(), "ALTER ROLE postgres SET synchronous_commit = on") {
+				t.Errorf("%v doesn't say what to do", err)
 			}
 		})
 	}
