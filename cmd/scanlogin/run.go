@@ -28,6 +28,9 @@ const (
 	databaseLetsGo = time.Second     // for connections that are still in use
 )
 
+// farOff is a time that can be doubled.
+const farOff = 50 * 365 * 24 * time.Hour
+
 // beat is how often a stream is heard of and checked for having gone away. A shorter
 // grace needs a shorter beat, or it would be over before anybody noticed.
 const beat = 12 * time.Second
@@ -193,7 +196,7 @@ func (i *instance) run(ctx context.Context) error {
 	work.Go(func() { i.listener.Run(background) })
 	work.Go(func() { _ = i.hub.Run(background) })
 	work.Go(func() { i.reserve.Run(ctx) }) // no new codes once we stop
-	work.Go(func() { postgres.Pushes{DB: i.db}.Forget(ctx, i.logger) })
+	work.Go(func() { i.housekeeper().Run(ctx) })
 	i.logger.InfoContext(ctx, "scanlogin is up", "version", version(), "addr", i.public.addr(), "public_url", i.cfg.Origin())
 
 	failed := make(chan error, 2)
@@ -206,6 +209,16 @@ func (i *instance) run(ctx context.Context) error {
 	}
 	i.logger.InfoContext(ctx, "shutting down", "streams", i.hub.Len())
 	return i.drain(context.WithoutCancel(ctx))
+}
+
+func (i *instance) housekeeper() *postgres.Housekeeper {
+	return &postgres.Housekeeper{
+		DB:     i.db,
+		Holder: login.NewSecret().ID(),
+		// A push can be answered from one window before its timestamp to one window after.
+		KeepPushes: 2*min(i.cfg.WeChatCallbackWindow, farOff) + 5*time.Minute,
+		Logger:     i.logger,
+	}
 }
 
 // drain sends the browsers elsewhere first, then lets requests finish: callbacks above

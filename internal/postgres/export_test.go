@@ -18,6 +18,9 @@ const MaxPayload = 8000
 // SetInterval makes proofs of life follow each other faster than in production.
 func (l *Listener) SetInterval(d time.Duration) { l.interval = d }
 
+// SetInterval makes rounds follow each other faster than in production.
+func (h *Housekeeper) SetInterval(d time.Duration) { h.interval = d }
+
 // Waiting is how many callers of Notify wait for the next statement.
 func (n *Notifier) Waiting() int {
 	n.mu.Lock()

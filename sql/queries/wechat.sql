@@ -56,12 +56,6 @@ SELECT reply FROM scanlogin.wechat_push WHERE id = @id;
 -- name: SavePush :exec
 INSERT INTO scanlogin.wechat_push (id, reply) VALUES (@id, @reply) ON CONFLICT DO NOTHING;
 
--- name: ForgetPushes :execrows
--- WeChat repeats within a quarter of a minute; a day is for whoever reads the table.
-DELETE FROM scanlogin.wechat_push WHERE id IN (
-    SELECT p.id FROM scanlogin.wechat_push p WHERE p.created_at < now() - interval '1 day' LIMIT 1000
-);
-
 -- name: TakeLease :execrows
 INSERT INTO scanlogin.lease AS l (name, holder, until) VALUES (@name, @holder::uuid, now() + @ttl::interval)
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until

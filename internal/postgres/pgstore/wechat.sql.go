@@ -99,21 +99,6 @@ func (q *Queries) EndTokenFetch(ctx context.Context, arg EndTokenFetchParams) er
 	return err
 }
 
-const forgetPushes = `-- name: ForgetPushes :execrows
-DELETE FROM scanlogin.wechat_push WHERE id IN (
-    SELECT p.id FROM scanlogin.wechat_push p WHERE p.created_at < now() - interval '1 day' LIMIT 1000
-)
-`
-
-// WeChat repeats within a quarter of a minute; a day is for whoever reads the table.
-func (q *Queries) ForgetPushes(ctx context.Context) (int64, error) {
-	result, err := q.db.Exec(ctx, forgetPushes)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
-}
-
 const learnOriginalID = `-- name: LearnOriginalID :exec
 UPDATE scanlogin.wechat_account SET original_id = $1 WHERE appid = $2 AND original_id = ''
 `

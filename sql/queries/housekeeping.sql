@@ -1,0 +1,40 @@
+-- name: RemoveSessions :execrows
+-- At most so many, found by the index and never waited for. What was found is locked, so
+-- it is still there under its ctid: no plan has to look for it again.
+DELETE FROM scanlogin.web_session WHERE ctid = ANY (ARRAY(
+    SELECT s.ctid FROM scanlogin.web_session s
+    WHERE s.expires_at <= now()
+    ORDER BY s.expires_at LIMIT @most FOR UPDATE SKIP LOCKED
+));
+
+-- name: RemovePushes :execrows
+-- The same, for replies that are older than what can be pushed again.
+DELETE FROM scanlogin.wechat_push WHERE ctid = ANY (ARRAY(
+    SELECT p.ctid FROM scanlogin.wechat_push p
+    WHERE p.created_at < now() - @keep::interval
+    ORDER BY p.created_at LIMIT @most FOR UPDATE SKIP LOCKED
+));
+
+-- name: RemoveCodes :execrows
+-- A row a day needs no index: last year's count is for whoever reads the table.
+DELETE FROM scanlogin.wechat_codes WHERE ctid = ANY (ARRAY(
+    SELECT c.ctid FROM scanlogin.wechat_codes c
+    WHERE c.day < (now() AT TIME ZONE 'Asia/Shanghai')::date - 366
+    LIMIT @most FOR UPDATE SKIP LOCKED
+));
+
+-- name: ForgetLogins :many
+-- A scene keeps what its last login was until the next claim; in a large pool that is
+-- long. After a day nobody asks any more, and who scanned, from where, is nobody's
+-- business. Whoever claims the scene sees no difference: when it is free, and what lies
+-- ready for it, stays.
+UPDATE scanlogin.scene s
+SET openid = NULL, account_id = NULL, place = '', ticket = '', url = ''
+FROM (
+    SELECT f.id FROM scanlogin.scene f
+    WHERE f.id > @after AND f.expires_at < now() - interval '1 day'
+        AND (f.openid IS NOT NULL OR f.account_id IS NOT NULL OR f.place <> '' OR f.ticket <> '' OR f.url <> '')
+    ORDER BY f.id LIMIT @most FOR UPDATE SKIP LOCKED
+) ended
+WHERE s.id = ended.id
+RETURNING s.id;
