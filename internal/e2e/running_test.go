@@ -211,7 +211,11 @@ func TestOperatorsAddress(t *testing.T) {
 	if m := b.do(http.MethodGet, ops+"/metrics", content{}).want(t, http.StatusOK); !strings.Contains(m.body, "scanlogin_streams_open 1") {
 		t.Error("no scanlogin_streams_open 1 among the metrics")
 	}
+	b.do(http.MethodGet, ops+"/debug/pprof/heap", content{}).want(t, http.StatusOK)
 	b.do(http.MethodGet, ops+"/login", content{}).want(t, http.StatusNotFound)
+	for _, path := range []string{"/metrics", "/healthz", "/readyz", "/debug/pprof/", "/debug/pprof/heap"} {
+		b.get(w.a, path).want(t, http.StatusNotFound)
+	}
 }
 
 // sql runs a statement in the world's database.
