@@ -13,8 +13,8 @@ import (
 	"scanlogin/internal/login"
 )
 
-// benchWorld is a world whose hub runs only where the benchmark says so.
-func benchWorld(b *testing.B) *world {
+// benchWorld is a world whose hub runs only where the benchmark, or the test, says so.
+func benchWorld(b testing.TB) *world {
 	w := &world{rows: newRows()}
 	w.first = func(l login.Login) []byte { return QR(l, "data:image/png;base64,AA==") }
 	w.hub = NewHub(Config{Look: w.rows.look, Gone: w.rows.tellGone, Logger: slog.New(slog.DiscardHandler)})
@@ -27,7 +27,7 @@ func benchWorld(b *testing.B) *world {
 }
 
 // browse opens a stream with next to no client behind it.
-func (w *world) browse(b *testing.B, l login.Login) net.Conn {
+func (w *world) browse(b testing.TB, l login.Login) net.Conn {
 	w.rows.mu.Lock()
 	w.rows.logins[l.ID] = l
 	w.rows.mu.Unlock()
@@ -63,7 +63,7 @@ func BenchmarkOpen(b *testing.B) {
 }
 
 // crowd opens n streams of n logins and returns the browsers' ends.
-func (w *world) crowd(b *testing.B, n int) (ends []net.Conn) {
+func (w *world) crowd(b testing.TB, n int) (ends []net.Conn) {
 	for i := range n {
 		l := waiting(1)
 		l.ID = login.ID{byte(i), byte(i >> 8)}
