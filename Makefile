@@ -30,8 +30,9 @@ lint: ## what CI holds the code to
 	go mod tidy -diff
 	cd internal/tools && go mod tidy -diff
 
-generate: ## internal/postgres/pgstore from sql/
+generate: ## internal/postgres/pgstore from sql/, and what the next version has to leave working
 	$(TOOL) sqlc generate -f sql/sqlc.yaml
+	UPDATE_STATEMENTS=1 go test -count=1 -run '^TestEveryStatementIsKeptForTheNextVersion$$' ./internal/postgres
 
 fuzz: ## every fuzz target for FUZZTIME
 	@set -e; for package in $$(go list ./...); do \

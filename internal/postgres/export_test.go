@@ -15,6 +15,9 @@ import (
 // MaxPayload is the length that PostgreSQL refuses a NOTIFY from.
 const MaxPayload = 8000
 
+// CurrentStatement is the one statement on our tables that sqlc doesn't make.
+const CurrentStatement = currentStatement
+
 // SetInterval makes proofs of life follow each other faster than in production.
 func (l *Listener) SetInterval(d time.Duration) { l.interval = d }
 

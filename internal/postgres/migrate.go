@@ -173,6 +173,8 @@ func Migrate(ctx context.Context, url, schemaName string) error {
 	return err
 }
 
+const currentStatement = "SELECT max(version_id), current_setting('synchronous_commit'), quote_ident(current_user) FROM " + versionsInFiles
+
 // Current returns nil where the database answers, has every migration of this binary, be
 // it more (an older instance goes on beside a newer one), and keeps what it was told: with
 // synchronous_commit off, a crash of PostgreSQL would show one code to two browsers.
@@ -183,9 +185,7 @@ func (db *DB) Current(ctx context.Context) error {
 	}
 	var have int64
 	var commit, role string
-	err = db.pool.QueryRow(ctx, db.schema.qualify(
-		"SELECT max(version_id), current_setting('synchronous_commit'), quote_ident(current_user) FROM "+versionsInFiles,
-	)).Scan(&have, &commit, &role)
+	err = db.pool.QueryRow(ctx, db.schema.qualify(currentStatement)).Scan(&have, &commit, &role)
 	switch {
 	case err != nil:
 		return fmt.Errorf("asking the database for its schema's version: %w", err)

@@ -154,6 +154,9 @@ func TestCurrentWantsEveryMigration(t *testing.T) {
 	if err := db.Current(t.Context()); err != nil {
 		t.Errorf("beside a newer instance: %v", err)
 	}
+	if applied := must(m.Up(t.Context()))(t); len(applied) > 0 {
+		t.Errorf("started beside a newer instance: applied %v", applied)
+	}
 	query(t, url, "DELETE FROM scanlogin.goose_db_version WHERE version_id = 99999")
 	must(m.Down(t.Context()))(t)
 	if err := db.Current(t.Context()); err == nil || !strings.Contains(err.Error(), "scanlogin migrate up") {

@@ -1,0 +1,127 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"scanlogin/internal/login"
+	"scanlogin/internal/postgres/pgstore"
+)
+
+// older runs what an instance of an older schema runs. A statement whose parameters have
+// changed since is run as it is now.
+type older struct {
+	pgstore.DBTX
+	texts map[string]string // by the statement's name
+}
+
+func (o older) text(now string) string {
+	s := parseStatements(now)[0]
+	if was, ok := o.texts[s.name]; ok && parameters(was) == parameters(s.text) {
+		return was
+	}
+	return now
+}
+
+func parameters(text string) int {
+	different := map[string]bool{}
+	for _, p := range regexp.MustCompile(`\$\d+`).FindAllString(text, -1) {
+		different[p] = true
+	}
+	return len(different)
+}
+
+func (o older) Exec(ctx context.Context, s string, args ...any) (pgconn.CommandTag, error) {
+	return o.DBTX.Exec(ctx, o.text(s), args...)
+}
+
+func (o older) Query(ctx context.Context, s string, args ...any) (pgx.Rows, error) {
+	return o.DBTX.Query(ctx, o.text(s), args...)
+}
+
+func (o older) QueryRow(ctx context.Context, s string, args ...any) pgx.Row {
+	return o.DBTX.QueryRow(ctx, o.text(s), args...)
+}
+
+// In a rolling deploy any step of a login may be done by an instance of any version.
+func TestALoginGoesOnWhicheverVersionDoesTheNextStep(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.tie("ann", w.account("ann"))
+	now := pgstore.New(w.admin)
+	for _, version := range olderSchemas(t) {
+		texts := map[string]string{}
+		for _, s := range statementsOf(t, version) {
+			texts[s.name] = s.text
+		}
+		was := pgstore.New(older{w.admin, texts})
+		for mix := range 1 << 6 {
+			by := func(step int) *pgstore.Queries {
+				if mix>>step&1 == 1 {
+					return was
+				}
+				return now
+			}
+			if err := w.story(by, fmt.Sprintf("code %d.%d", version, mix)); err != nil {
+				t.Errorf("beside schema %d, steps %06b by the older: %v", version, mix, err)
+			}
+		}
+	}
+}
+
+// story is a login from its code to its session, each step by whom it says.
+func (w *world) story(by func(step int) *pgstore.Queries, code string) error {
+	w.t.Helper()
+	ctx, id, hash := w.t.Context(), newID(), newHash()
+	err := by(0).Prepare(ctx, pgstore.PrepareParams{ID: 1, Ticket: code, Url: code, Ttl: 2 * long, Fresh: long})
+	if err != nil {
+		return fmt.Errorf("prepare: %w", err)
+	}
+	var claimed pgstore.ClaimRow
+	for claimed.ID == 0 { // the ring passes 0
+		if claimed, err = by(1).Claim(ctx, pgstore.ClaimParams{Login: id, Ttl: time.Minute}); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("claim: %w", err)
+		}
+	}
+	if claimed.Ticket == "" {
+		claimed.Ticket = code + " of its own"
+		n, err := by(2).SetTicket(ctx, pgstore.SetTicketParams{Ticket: claimed.Ticket, Url: code, ID: 1, Login: id})
+		if err != nil || n != 1 {
+			return fmt.Errorf("%d scenes were given a ticket: %w", n, err)
+		}
+	}
+	joined, err := by(3).Join(ctx, 1, id)
+	if err != nil || joined.Ticket != claimed.Ticket {
+		return fmt.Errorf("joined %+v: %w", joined, err)
+	}
+	scanned, err := by(4).Scan(ctx, pgstore.ScanParams{
+		Openid: "ann", BindTtl: time.Minute, ID: 1, Ticket: claimed.Ticket, Appid: appID, Push: digestOf(claimed.Ticket),
+	})
+	if err != nil || *scanned.Login != id || !scanned.Known {
+		return fmt.Errorf("scanned %+v: %w", scanned, err)
+	}
+	looked, err := by(3).Look(ctx, pgstore.LookParams{Ids: []int32{1}, Logins: []login.ID{id}, Seen: []string{"waiting"}})
+	if err != nil || len(looked) != 1 || looked[0].State != "authenticated" {
+		return fmt.Errorf("looked at %+v: %w", looked, err)
+	}
+	n, err := by(5).Complete(ctx, pgstore.CompleteParams{TokenHash: hash[:], SessionTtl: time.Minute, ID: 1, Login: id, Appid: appID})
+	if err != nil || n != 1 {
+		return fmt.Errorf("%d sessions made: %w", n, err)
+	}
+	session, err := by(4).SessionByHash(ctx, hash[:])
+	if err != nil || session.Name != "ann" {
+		return fmt.Errorf("the session is of %q: %w", session.Name, err)
+	}
+	reply, err := by(1).PushReply(ctx, digestOf(claimed.Ticket))
+	if err != nil || reply != login.LoggedIn.String() {
+		return fmt.Errorf("the push was answered %q: %w", reply, err)
+	}
+	return nil
+}
