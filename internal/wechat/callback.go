@@ -124,7 +124,7 @@ func (cb *Callback) readPlain(q url.Values, body []byte) (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
-	if f["Encrypt"] != "" {
+	if f.get("Encrypt") != "" {
 		return Message{}, ErrMode
 	}
 	return f.message(kind)
@@ -132,7 +132,7 @@ func (cb *Callback) readPlain(q url.Values, body []byte) (Message, error) {
 
 func (cb *Callback) readEncrypted(q url.Values, body []byte) (Message, error) {
 	envelope, _, err := readFields(body)
-	sealed := envelope["Encrypt"] // nothing else in it counts
+	sealed := envelope.get("Encrypt") // nothing else in it counts
 	if err == nil && sealed == "" {
 		err = ErrMode
 	}
@@ -277,9 +277,13 @@ func (f format) textReply(m Message, text string, now int64) ([]byte, error) {
 			Content      string
 		}{m.FromUserName, m.ToUserName, now, "text", text})
 	}
-	return fmt.Appendf(nil, "<xml><ToUserName>%s</ToUserName><FromUserName>%s</FromUserName>"+
-		"<CreateTime>%d</CreateTime><MsgType><![CDATA[text]]></MsgType><Content>%s</Content></xml>",
-		cdata(m.FromUserName), cdata(m.ToUserName), now, cdata(text)), nil
+	b := append(make([]byte, 0, 512), "<xml>"...)
+	b = appendText(b, "ToUserName", m.FromUserName)
+	b = appendText(b, "FromUserName", m.ToUserName)
+	b = appendNumber(b, "CreateTime", now)
+	b = appendText(b, "MsgType", "text")
+	b = appendText(b, "Content", text)
+	return append(b, "</xml>"...), nil
 }
 
 func (f format) envelope(sealed, signature string, now int64, nonce string) ([]byte, error) {
@@ -291,20 +295,36 @@ func (f format) envelope(sealed, signature string, now int64, nonce string) ([]b
 			Nonce        string
 		}{sealed, signature, now, nonce})
 	}
-	return fmt.Appendf(nil, "<xml><Encrypt>%s</Encrypt><MsgSignature>%s</MsgSignature>"+
-		"<TimeStamp>%d</TimeStamp><Nonce>%s</Nonce></xml>",
-		cdata(sealed), cdata(signature), now, cdata(nonce)), nil
+	b := append(make([]byte, 0, 512+len(sealed)), "<xml>"...)
+	b = appendText(b, "Encrypt", sealed)
+	b = appendText(b, "MsgSignature", signature)
+	b = appendNumber(b, "TimeStamp", now)
+	b = appendText(b, "Nonce", nonce)
+	return append(b, "</xml>"...), nil
 }
 
-// cdata quotes a text for XML. What XML can't hold even so is left out.
-func cdata(text string) string {
+// appendText appends an element. What XML can't hold even in CDATA is left out.
+func appendText(b []byte, name, text string) []byte {
 	text = strings.Map(func(r rune) rune {
 		if xmlChar(r) {
 			return r
 		}
 		return -1
 	}, strings.ToValidUTF8(text, ""))
-	return "<![CDATA[" + strings.ReplaceAll(text, "]]>", "]]]]><![CDATA[>") + "]]>"
+	text = strings.ReplaceAll(text, "]]>", "]]]]><![CDATA[>")
+	return appendElement(b, name, "<![CDATA[", text, "]]>")
+}
+
+func appendNumber(b []byte, name string, n int64) []byte {
+	return appendElement(b, name, strconv.FormatInt(n, 10))
+}
+
+func appendElement(b []byte, name string, content ...string) []byte {
+	b = append(b, "<"+name+">"...)
+	for _, piece := range content {
+		b = append(b, piece...)
+	}
+	return append(b, "</"+name+">"...)
 }
 
 // xmlChar is the production Char of XML 1.0, section 2.2, without the surrogates,

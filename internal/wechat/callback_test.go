@@ -28,7 +28,7 @@ func signedQuery(cb *Callback, body []byte) url.Values {
 	if cb.Cipher != nil {
 		f, _, _ := readFields(body)
 		q.Set("encrypt_type", "aes")
-		q.Set("msg_signature", Sign(cb.Token, timestamp, nonce, f["Encrypt"]))
+		q.Set("msg_signature", Sign(cb.Token, timestamp, nonce, f.get("Encrypt")))
 	}
 	return q
 }
@@ -44,7 +44,7 @@ func sealedXML(encrypt string) []byte {
 	return []byte("<xml><ToUserName>gh_1</ToUserName><Encrypt><![CDATA[" + encrypt + "]]></Encrypt></xml>")
 }
 
-func encrypted(t *testing.T, c *Cipher, body string) string {
+func encrypted(t testing.TB, c *Cipher, body string) string {
 	t.Helper()
 	sealed, err := c.Encrypt([]byte(body))
 	if err != nil {

@@ -97,7 +97,7 @@ func (cfg CheckConfig) probeEvent() ([]byte, error) {
 		return nil, err
 	}
 	sealed, err := c.Encrypt(plain)
-	return fmt.Appendf(nil, "<xml><ToUserName>scanlogin</ToUserName><Encrypt>%s</Encrypt></xml>", cdata(sealed)), err
+	return fmt.Appendf(nil, "<xml><ToUserName>scanlogin</ToUserName><Encrypt>%s</Encrypt></xml>", sealed), err
 }
 
 // probe gets the callback URL, or posts a body to it.

@@ -1,7 +1,6 @@
 package wechat
 
 import (
-	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
@@ -13,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // The frame of an encrypted message: random(16) + length(4) + message + appid,
@@ -41,9 +39,20 @@ var (
 //
 // Source: developers.weixin.qq.com/doc/subscription/guide/dev/push/encryption.html
 func Sign(parts ...string) string {
-	sorted := slices.Sorted(slices.Values(parts))
-	sum := sha1.Sum([]byte(strings.Join(sorted, "")))
-	return hex.EncodeToString(sum[:])
+	signature := sign(parts)
+	return string(signature[:])
+}
+
+func sign(parts []string) (signature [2 * sha1.Size]byte) {
+	sorted := append(make([]string, 0, 4), parts...)
+	slices.Sort(sorted)
+	joined := make([]byte, 0, 128)
+	for _, part := range sorted {
+		joined = append(joined, part...)
+	}
+	sum := sha1.Sum(joined)
+	hex.Encode(signature[:], sum[:])
+	return signature
 }
 
 // VerifySignature reports whether want is the signature of the parts. It takes
@@ -56,7 +65,8 @@ func VerifySignature(want string, parts ...string) bool {
 	if slices.Contains(parts, "") {
 		return false
 	}
-	return subtle.ConstantTimeCompare([]byte(want), []byte(Sign(parts...))) == 1
+	signature := sign(parts)
+	return subtle.ConstantTimeCompare([]byte(want), signature[:]) == 1
 }
 
 // Cipher encrypts and decrypts messages between WeChat and one account. It is
@@ -109,7 +119,9 @@ func (c *Cipher) seal(random [randomSize]byte, msg []byte) (string, error) {
 	frame = append(frame, msg...)
 	frame = append(frame, c.appID...)
 	pad := paddingSize - len(frame)%paddingSize
-	frame = append(frame, bytes.Repeat([]byte{byte(pad)}, pad)...)
+	for range pad {
+		frame = append(frame, byte(pad))
+	}
 	cipher.NewCBCEncrypter(c.block, c.iv).CryptBlocks(frame, frame)
 	return base64.StdEncoding.EncodeToString(frame), nil
 }

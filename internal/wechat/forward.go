@@ -108,9 +108,9 @@ func signedNow(token string, now time.Time, body []byte) url.Values {
 		"signature": {Sign(token, timestamp, nonce)},
 	}
 	// What can't be read holds nothing encrypted.
-	if f, _, err := readFields(body); err == nil && f["Encrypt"] != "" {
+	if f, _, err := readFields(body); err == nil && f.get("Encrypt") != "" {
 		q.Set("encrypt_type", "aes")
-		q.Set("msg_signature", Sign(token, timestamp, nonce, f["Encrypt"]))
+		q.Set("msg_signature", Sign(token, timestamp, nonce, f.get("Encrypt")))
 	}
 	return q
 }

@@ -93,8 +93,18 @@ func detectFormat(body []byte) (format, error) {
 	return 0, malformed("neither XML nor JSON")
 }
 
-// fields are the values of a push, by name, as text.
-type fields map[string]string
+// fields are the values of a push, as text. There are ten at most.
+type fields []struct{ name, value string }
+
+// get returns "" for a field that isn't there.
+func (f fields) get(name string) string {
+	for _, field := range f {
+		if field.name == name {
+			return field.value
+		}
+	}
+	return ""
+}
 
 // known tells the fields that are read. Others may hold anything that is
 // well-formed.
@@ -107,11 +117,13 @@ func known(name string) bool {
 }
 
 // add refuses a field that stands twice: two readers could each believe another.
-func (f fields) add(name, value string) error {
-	if _, twice := f[name]; twice {
-		return malformed("two of " + name)
+func (f *fields) add(name, value string) error {
+	for _, field := range *f {
+		if field.name == name {
+			return malformed("two of " + name)
+		}
 	}
-	f[name] = value
+	*f = append(*f, struct{ name, value string }{name, value})
 	return nil
 }
 
@@ -127,18 +139,20 @@ func readFields(body []byte) (fields, format, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	f := make(fields)
+	f := make(fields, 0, 10)
 	if kind == formatJSON {
-		return f, kind, readJSON(body, f)
+		err = readJSON(body, &f)
+	} else {
+		err = readXML(string(body), &f)
 	}
-	return f, kind, readXML(body, f)
+	return f, kind, err
 }
 
 // message makes the message of the fields of a plain or decrypted body.
 func (f fields) message(kind format) (Message, error) {
 	m := Message{
-		ToUserName: f["ToUserName"], FromUserName: f["FromUserName"], MsgType: f["MsgType"],
-		Event: f["Event"], EventKey: f["EventKey"], Ticket: f["Ticket"], Content: f["Content"],
+		ToUserName: f.get("ToUserName"), FromUserName: f.get("FromUserName"), MsgType: f.get("MsgType"),
+		Event: f.get("Event"), EventKey: f.get("EventKey"), Ticket: f.get("Ticket"), Content: f.get("Content"),
 		format: kind,
 	}
 	if m.FromUserName == "" || m.MsgType == "" {
@@ -156,10 +170,11 @@ func (f fields) message(kind format) (Message, error) {
 
 // number is 0 for a field that is missing or empty.
 func (f fields) number(name string) (int64, error) {
-	if f[name] == "" {
+	digits := f.get(name)
+	if digits == "" {
 		return 0, nil
 	}
-	n, err := parseDigits(f[name])
+	n, err := parseDigits(digits)
 	if err != nil {
 		return 0, malformed(name + " is no number")
 	}

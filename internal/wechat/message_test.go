@@ -321,14 +321,14 @@ func readReply(t *testing.T, cb *Callback, reply []byte) Message {
 		t.Fatalf("reply %q: %v", reply, err)
 	}
 	if cb.Cipher != nil {
-		f, kind = openReply(t, cb, reply, f["Encrypt"])
+		f, kind = openReply(t, cb, reply, f.get("Encrypt"))
 	}
 	created, err := f.number("CreateTime")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return Message{
-		ToUserName: f["ToUserName"], FromUserName: f["FromUserName"], MsgType: f["MsgType"], Content: f["Content"],
+		ToUserName: f.get("ToUserName"), FromUserName: f.get("FromUserName"), MsgType: f.get("MsgType"), Content: f.get("Content"),
 		CreateTime: created, format: kind,
 	}
 }

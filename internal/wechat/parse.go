@@ -3,9 +3,9 @@ package wechat
 import (
 	"bytes"
 	"encoding/json"
-	"encoding/xml"
-	"errors"
-	"io"
+	"strconv"
+	"strings"
+	"unicode/utf8"
 )
 
 const (
@@ -13,8 +13,7 @@ const (
 	// documents, the pictures of a menu, need five.
 	maxDepth = 16
 	// maxTokens is how many tags and texts a body may have, maxMembers how many
-	// members. WeChat's have under a hundred; each costs several allocations,
-	// before anybody's signature is checked where the body is encrypted.
+	// members. WeChat's have under a hundred.
 	maxTokens  = 2048
 	maxMembers = 512
 )
@@ -22,166 +21,207 @@ const (
 // readXML reads the known children of <xml>. What a push never holds is
 // refused: document types, and the entities that come with them, comments,
 // instructions, a second root.
-func readXML(body []byte, into fields) error {
-	r := xmlReader{dec: xml.NewDecoder(bytes.NewReader(body)), into: into}
-	if err := r.root(); err != nil {
-		return err
+//
+// It is stricter than XML 1.0 with what WeChat never writes: names are of ASCII
+// characters, an XML declaration looks one of three ways, and an attribute is
+// name="value" without entities, and declares no default or empty name space. A
+// name with a prefix is no known one.
+func readXML(body string, into *fields) error {
+	if strings.ContainsFunc(body, func(c rune) bool { return !xmlChar(c) }) {
+		return malformed("a character that XML can't hold")
 	}
-	return r.end()
+	if strings.Contains(body, "\r") { // section 2.11
+		body = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(body)
+	}
+	r := xmlReader{rest: body, into: into, text: make([]byte, 0, 128)}
+	r.space()
+	if r.skip(`<?xml version="1.0"?>`) || r.skip(`<?xml version="1.0" encoding="UTF-8"?>`) ||
+		r.skip(`<?xml version="1.0" encoding="utf-8"?>`) {
+		r.space()
+	}
+	r.want("<")
+	r.element(1)
+	r.space()
+	if r.rest != "" {
+		r.fail("more after the root")
+	}
+	return r.err
 }
 
+// xmlReader takes a body apart from left to right.
 type xmlReader struct {
-	dec    *xml.Decoder
-	into   fields
-	tokens int // so many were read
+	rest   string
+	into   *fields
+	text   []byte // of the element that is being read
+	tokens int    // so many were read
+	err    error  // the first; nothing is left to read then
 }
 
-// token returns the next token inside the root, where the end of the input is
-// an error.
-func (r *xmlReader) token() (xml.Token, error) {
-	token, err := r.dec.Token()
-	if err != nil {
-		return nil, malformed("not XML")
+func (r *xmlReader) fail(reason string) { r.failed(malformed(reason)) }
+
+func (r *xmlReader) failed(err error) {
+	if r.err == nil && err != nil {
+		r.err, r.rest = err, ""
 	}
+}
+
+// element reads one behind its "<". The root's depth is 1.
+func (r *xmlReader) element(depth int) {
+	name := r.name()
+	for r.space() && !strings.HasPrefix(r.rest, "/") && !strings.HasPrefix(r.rest, ">") {
+		r.attribute()
+	}
+	empty := r.skip("/")
+	r.want(">")
+	if depth > maxDepth || depth == 1 && name != "xml" {
+		r.fail("nested too deep, or another root than xml")
+	}
+	field := depth == 2 && known(name)
+	r.text = r.text[:0]
+	for !empty && r.err == nil && !r.skip("</") {
+		r.content(depth, field)
+	}
+	if !empty {
+		r.want(name)
+		r.space()
+		r.want(">")
+	}
+	if field && r.err == nil {
+		r.failed(r.into.add(name, string(r.text)))
+	}
+	r.count()
+}
+
+// content reads what comes next inside an element: text in a field, elements and
+// space in the root, anything in what isn't known.
+func (r *xmlReader) content(depth int, field bool) {
+	switch {
+	case r.skip("<![CDATA["):
+		r.text = append(r.text, r.until("]]>")...)
+	case !field && r.skip("<"):
+		r.element(depth + 1)
+		r.text = r.text[:0]
+	default:
+		r.characters()
+	}
+	if depth == 1 && len(bytes.TrimLeft(r.text, xmlSpace)) > 0 {
+		r.fail("text between the fields")
+	}
+	if !field {
+		r.text = r.text[:0]
+	}
+	r.count()
+}
+
+func (r *xmlReader) count() {
 	if r.tokens++; r.tokens > maxTokens {
-		return nil, malformed("too many elements")
-	}
-	switch token.(type) {
-	case xml.StartElement, xml.EndElement, xml.CharData:
-		return token, nil
-	}
-	return nil, malformed("not only elements and text")
-}
-
-// root reads <xml>, after an XML declaration at most.
-func (r *xmlReader) root() error {
-	start, err := r.start()
-	if err != nil {
-		return err
-	}
-	if start.Name != (xml.Name{Local: "xml"}) {
-		return malformed("root is not xml")
-	}
-	return r.children()
-}
-
-func (r *xmlReader) start() (xml.StartElement, error) {
-	declared := false
-	for {
-		token, err := r.dec.Token()
-		if err != nil {
-			return xml.StartElement{}, malformed("not XML")
-		}
-		switch token := token.(type) {
-		case xml.StartElement:
-			return token, nil
-		case xml.ProcInst:
-			if token.Target != "xml" || declared {
-				return xml.StartElement{}, malformed("an instruction")
-			}
-			declared = true
-		case xml.CharData:
-			if !blank(token) {
-				return xml.StartElement{}, malformed("text before the root")
-			}
-		default:
-			return xml.StartElement{}, malformed("no root")
-		}
+		r.fail("too many elements")
 	}
 }
 
-func (r *xmlReader) children() error {
-	for {
-		token, err := r.token()
-		if err != nil {
-			return err
-		}
-		switch token := token.(type) {
-		case xml.EndElement:
-			return nil
-		case xml.CharData:
-			if !blank(token) {
-				return malformed("text between the fields")
-			}
-		case xml.StartElement:
-			if err := r.child(token.Name); err != nil {
-				return err
-			}
-		}
+// characters reads text up to the next tag.
+func (r *xmlReader) characters() {
+	text, _, _ := strings.Cut(r.rest, "<")
+	if text == "" || strings.Contains(text, "]]>") {
+		r.fail("an element inside a field, or cut off")
+		return
+	}
+	r.rest = r.rest[len(text):]
+	r.unescape(text)
+}
+
+// attribute reads one that means nothing to us.
+func (r *xmlReader) attribute() {
+	name := r.name()
+	r.want(`="`)
+	value := r.until(`"`)
+	if strings.ContainsAny(value, "<&") || name == "xmlns" || strings.HasPrefix(name, "xmlns:") && value == "" {
+		r.fail("an attribute that WeChat doesn't write")
 	}
 }
 
-func (r *xmlReader) child(name xml.Name) error {
-	if name.Space != "" || !known(name.Local) {
-		return r.skip()
-	}
-	text, err := r.text()
-	if err != nil {
-		return err
-	}
-	return r.into.add(name.Local, text)
-}
-
-// text reads to the end of an element that holds nothing else.
-func (r *xmlReader) text() (string, error) {
-	var text []byte
-	for {
-		token, err := r.token()
-		if err != nil {
-			return "", err
+// unescape adds a text to that of the element, its entities replaced.
+func (r *xmlReader) unescape(text string) {
+	for text != "" {
+		plain, rest, escaped := strings.Cut(text, "&")
+		r.text = append(r.text, plain...)
+		if !escaped {
+			return
 		}
-		switch token := token.(type) {
-		case xml.EndElement:
-			return string(text), nil
-		case xml.CharData:
-			text = append(text, token...)
-		default:
-			return "", malformed("an element inside a field")
+		name, rest, ended := strings.Cut(rest, ";")
+		c, ok := entity(name)
+		if !ended || !ok {
+			r.fail("an entity")
+			return
 		}
+		r.text, text = utf8.AppendRune(r.text, c), rest
 	}
 }
 
-// skip reads to the end of an element, whatever it holds.
-func (r *xmlReader) skip() error {
-	// The root and the element itself are open.
-	for depth := 2; depth > 1; {
-		token, err := r.token()
-		if err != nil {
-			return err
-		}
-		switch token.(type) {
-		case xml.StartElement:
-			if depth++; depth > maxDepth {
-				return malformed("nested too deep")
-			}
-		case xml.EndElement:
-			depth--
+// entity is the character of a predefined entity or a character reference.
+func entity(name string) (c rune, ok bool) {
+	for i, predefined := range [...]string{"lt", "gt", "amp", "apos", "quot"} {
+		if name == predefined {
+			return rune("<>&'\""[i]), true
 		}
 	}
-	return nil
+	digits, numeric := strings.CutPrefix(name, "#")
+	base := 10
+	if hex, ok := strings.CutPrefix(digits, "x"); ok {
+		digits, base = hex, 16
+	}
+	n, err := strconv.ParseUint(digits, base, 31)
+	c = rune(n)
+	return c, numeric && err == nil && utf8.ValidRune(c) && xmlChar(c)
 }
 
-// end makes sure that nothing but space comes after the root.
-func (r *xmlReader) end() error {
-	for {
-		token, err := r.dec.Token()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if text, ok := token.(xml.CharData); err != nil || !ok || !blank(text) {
-			return malformed("more after the root")
-		}
+// name reads the name of an element or an attribute, with one prefix at most.
+func (r *xmlReader) name() string {
+	n := strings.IndexFunc(r.rest, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("_:-.", c)
+	})
+	if n < 1 || strings.ContainsAny(r.rest[:1], "-.0123456789") || strings.Count(r.rest[:n], ":") > 1 {
+		r.fail("no name")
+		return ""
+	}
+	name := r.rest[:n]
+	r.rest = r.rest[n:]
+	return name
+}
+
+const xmlSpace = " \t\r\n"
+
+func (r *xmlReader) space() (found bool) {
+	rest := strings.TrimLeft(r.rest, xmlSpace)
+	found = len(rest) < len(r.rest)
+	r.rest = rest
+	return found
+}
+
+func (r *xmlReader) skip(text string) (found bool) {
+	r.rest, found = strings.CutPrefix(r.rest, text)
+	return found
+}
+
+func (r *xmlReader) want(text string) {
+	if !r.skip(text) {
+		r.fail("not XML")
 	}
 }
 
-func blank(text []byte) bool {
-	return len(bytes.TrimLeft(text, " \t\r\n")) == 0
+func (r *xmlReader) until(end string) string {
+	text, rest, found := strings.Cut(r.rest, end)
+	if !found {
+		r.fail("cut off")
+	}
+	r.rest = rest
+	return text
 }
 
 // readJSON reads the known members of an object: strings and numbers, as text;
 // null counts as empty. Names are compared exactly, unlike in json.Unmarshal,
 // which would take "encrypt" for "Encrypt" and the last of two.
-func readJSON(body []byte, into fields) error {
+func readJSON(body []byte, into *fields) error {
 	if !json.Valid(body) {
 		return malformed("not JSON")
 	}
@@ -200,7 +240,7 @@ func readJSON(body []byte, into fields) error {
 	return nil
 }
 
-func readMember(dec *json.Decoder, into fields) error {
+func readMember(dec *json.Decoder, into *fields) error {
 	token, err := dec.Token()
 	name, ok := token.(string)
 	if err != nil || !ok {
@@ -216,7 +256,7 @@ func readMember(dec *json.Decoder, into fields) error {
 	return readValue(name, raw, into)
 }
 
-func readValue(name string, raw json.RawMessage, into fields) error {
+func readValue(name string, raw json.RawMessage, into *fields) error {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
 	value, err := dec.Token()

@@ -26,7 +26,7 @@ func oldCipher(t testing.TB, appID string) *Cipher {
 func signedBy(token string, body []byte) url.Values {
 	cb := testCallback(nil)
 	cb.Token = token
-	if f, _, err := readFields(body); err == nil && f["Encrypt"] != "" {
+	if f, _, err := readFields(body); err == nil && f.get("Encrypt") != "" {
 		cb.Cipher = &Cipher{}
 	}
 	return signedQuery(cb, body)
@@ -80,7 +80,7 @@ func (m Message) repliedBy(t *testing.T, cb *Callback) Message {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := other.Decrypt(f["Encrypt"]); err == nil {
+	if _, err := other.Decrypt(f.get("Encrypt")); err == nil {
 		t.Error("the reply is encrypted by the other key")
 	}
 	m.previousToken, m.previousCipher = false, false
