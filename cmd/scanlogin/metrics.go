@@ -12,6 +12,13 @@ import (
 	"scanlogin/internal/stream"
 )
 
+// newRemoved counts what the housekeeper removes.
+func newRemoved() *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "scanlogin_rows_removed_total", Help: "Rows that were over and are removed by this instance, and scenes that were made to forget, by table.",
+	}, []string{"table"})
+}
+
 // registerMetrics exports what this instance knows of itself.
 func registerMetrics(r prometheus.Registerer, hub *stream.Hub, quota postgres.Quota) {
 	counter := func(name, help string, value func(stream.Stats) uint64) prometheus.Collector {

@@ -43,6 +43,7 @@ type instance struct {
 	hub      *stream.Hub
 	reserve  *login.Reserve
 	notifier *postgres.Notifier
+	removed  *prometheus.CounterVec
 	listener *postgres.Listener
 	public   *server
 	ops      *server // nil: off
@@ -50,7 +51,7 @@ type instance struct {
 
 // newInstance wires an instance that listens already, but answers nobody yet.
 func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_ *instance, err error) {
-	i := &instance{cfg: cfg, logger: logger}
+	i := &instance{cfg: cfg, logger: logger, removed: newRemoved()}
 	defer func() {
 		if err != nil {
 			i.close()
@@ -162,6 +163,7 @@ func (i *instance) listen(ctx context.Context, site http.Handler) (err error) {
 		return nil
 	}
 	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(i.removed)
 	registerMetrics(metrics, i.hub, postgres.Quota{DB: i.db, AppID: i.cfg.WeChatAppID})
 	i.ops, err = newServer(ctx, i.cfg.OpsAddr, "OPS_ADDR", web.OpsHandler(i.ready, metrics, i.logger), i.logger)
 	return err
@@ -217,6 +219,7 @@ func (i *instance) housekeeper() *postgres.Housekeeper {
 		Holder: login.NewSecret().ID(),
 		// A push can be answered from one window before its timestamp to one window after.
 		KeepPushes: 2*min(i.cfg.WeChatCallbackWindow, farOff) + 5*time.Minute,
+		Removed:    func(table string, rows int64) { i.removed.WithLabelValues(table).Add(float64(rows)) },
 		Logger:     i.logger,
 	}
 }
