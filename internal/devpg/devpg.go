@@ -244,10 +244,17 @@ func (s *Server) Stop(ctx context.Context) error {
 	return s.release()
 }
 
-// Kill is a crash, for tests: the server gets SIGKILL. Stop still releases the
-// folder.
+// Kill is a crash, for tests: the server gets SIGKILL, and its processes end when
+// they notice that. Stop still releases the folder.
 func (s *Server) Kill() {
 	s.signal(syscall.SIGKILL)
+	<-s.done
+}
+
+// Crash is an immediate stop, for tests: every process of the server ends in the
+// middle of what it does. Stop still releases the folder.
+func (s *Server) Crash() {
+	s.signal(syscall.SIGQUIT)
 	<-s.done
 }
 

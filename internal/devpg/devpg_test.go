@@ -148,21 +148,27 @@ func TestKeepsDataBetweenRuns(t *testing.T) {
 
 func TestTellsOfADeathAndRecovers(t *testing.T) {
 	t.Parallel()
-	s := mustStart(t, Config{Dir: newDir(t), Fast: true})
-	mustExec(t, s, "CREATE TABLE kept AS SELECT 'yes' AS answer")
-	if s.Err() != nil {
-		t.Errorf("Err while it runs: %v", s.Err())
-	}
-	s.Kill()
-	<-s.Done()
-	wantError(t, s.Err(), "ended by itself", "killed")
-	mustStop(t, s)
-	if _, err := os.Stat(filepath.Join(s.folder.data(), "postmaster.pid")); err != nil {
-		t.Fatalf("the crash left no stale postmaster.pid: %v", err)
-	}
-	again := mustStart(t, s.Config())
-	if got := ask(t, again.URL("postgres"), "SELECT answer FROM kept"); got != "yes" {
-		t.Errorf("got %q", got)
+	for how, end := range map[string]func(*Server){"killed": (*Server).Kill, "immediate shutdown": (*Server).Crash} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			s := mustStart(t, Config{Dir: newDir(t), Fast: true})
+			mustExec(t, s, "CREATE TABLE kept AS SELECT 'yes' AS answer")
+			if s.Err() != nil {
+				t.Errorf("Err while it runs: %v", s.Err())
+			}
+			end(s)
+			<-s.Done()
+			wantError(t, s.Err(), "ended by itself", how)
+			mustStop(t, s)
+			_, err := os.Stat(filepath.Join(s.folder.data(), "postmaster.pid"))
+			if stale := how == "killed"; (err == nil) != stale {
+				t.Errorf("a stale postmaster.pid: %v, want %v", err, stale)
+			}
+			again := mustStart(t, s.Config())
+			if got := ask(t, again.URL("postgres"), "SELECT answer FROM kept"); got != "yes" {
+				t.Errorf("got %q", got)
+			}
+		})
 	}
 }
 

@@ -15,6 +15,7 @@ const keptLines = 12
 type output struct {
 	file      *os.File
 	ready     chan struct{} // connections are accepted, if only to read
+	writable  chan struct{} // and to write
 	streaming chan struct{} // a standby is connected to its primary
 
 	mu      sync.Mutex
@@ -25,6 +26,7 @@ type output struct {
 // The words of PostgreSQL 13 differ from those of 14 and later by a hyphen.
 var (
 	readyWords     = regexp.MustCompile(`database system is ready to accept (read.only )?connections`)
+	writableWords  = regexp.MustCompile(`database system is ready to accept connections`)
 	streamingWords = regexp.MustCompile(`started streaming WAL from primary`)
 )
 
@@ -35,7 +37,7 @@ func newOutput(path string) (*output, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &output{file: file, ready: make(chan struct{}), streaming: make(chan struct{})}, nil
+	return &output{file: file, ready: make(chan struct{}), writable: make(chan struct{}), streaming: make(chan struct{})}, nil
 }
 
 // Write never fails: a full disk may cost us log lines, but an error here would
@@ -61,6 +63,7 @@ func (o *output) add(line string) {
 		o.lines = o.lines[1:]
 	}
 	closeAt(o.ready, readyWords, line)
+	closeAt(o.writable, writableWords, line)
 	closeAt(o.streaming, streamingWords, line)
 }
 

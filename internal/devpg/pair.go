@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // StandbyName is what the standby of a pair calls itself to its primary: with
@@ -17,7 +18,7 @@ const StandbyName = "standby"
 const signalName = "standby.signal"
 
 // StartPair starts two servers, the second a standby that streams from the first
-// and can be promoted: SELECT pg_promote(). Where the standby's folder is new, it
+// and can be promoted. Where the standby's folder is new, it
 // becomes a copy of the primary's; the primary's may be new too, or hold the data
 // of a server that was stopped. It returns once both accept connections and the
 // standby streams; on an error neither runs. After that each is a server like any
@@ -60,6 +61,29 @@ func startPair(ctx context.Context, primary, standby Config) (p, s *Server, err 
 		return nil, nil, errors.Join(err, s.release(), p.Stop(ctx))
 	}
 	return p, s, nil
+}
+
+// Promote makes a standby a primary, with all that its old one has sent it, and
+// returns once it takes writes. It does what pg_ctl does: SELECT pg_promote() waits
+// in a session, whose snapshot may hold up what it waits for until it is cancelled.
+func (s *Server) Promote(ctx context.Context) error {
+	request := filepath.Join(s.folder.data(), "promote")
+	err := os.WriteFile(request, nil, 0o600)
+	if err == nil {
+		err = s.folder.runAs.give(request)
+	}
+	if err != nil {
+		return fmt.Errorf("promote PostgreSQL: %w", err)
+	}
+	s.signal(syscall.SIGUSR1)
+	select {
+	case <-s.output.writable:
+		return nil
+	case <-s.done:
+		return fmt.Errorf("promote PostgreSQL: it has ended: %w", s.err)
+	case <-ctx.Done():
+		return fmt.Errorf("promote PostgreSQL: %w: %s", context.Cause(ctx), s.output.tail())
+	}
 }
 
 func withDefault(settings map[string]string, name, value string) map[string]string {

@@ -31,8 +31,8 @@ func syncPair(t *testing.T) (p, s *Server) {
 
 func promote(t *testing.T, s *Server) {
 	t.Helper()
-	if got := ask(t, s.URL("postgres"), "SELECT pg_promote()::text"); got != "true" {
-		t.Fatalf("pg_promote says %s", got)
+	if err := s.Promote(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -52,7 +52,9 @@ func TestAPairIsReachedUnderOneURL(t *testing.T) {
 	url := devpg.URL("postgres", primary, standby) + "&target_session_attrs=read-write"
 	mustExec(t, url, "CREATE TABLE mark ()")
 	primary.Kill()
-	mustExec(t, standby.URL("postgres"), "SELECT pg_promote()")
+	if err := standby.Promote(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	mustExec(t, url, "INSERT INTO mark DEFAULT VALUES")
 }
 
