@@ -36,7 +36,13 @@ type world struct {
 
 func newWorld(t testing.TB, scenes int32) *world {
 	t.Helper()
-	w := &world{t: t, url: postgrestest.NewDatabase(t)}
+	return worldAt(t, postgrestest.NewDatabase(t), scenes)
+}
+
+// worldAt is a world in a database that has its schema.
+func worldAt(t testing.TB, url string, scenes int32) *world {
+	t.Helper()
+	w := &world{t: t, url: url}
 	w.db = w.instance()
 	w.logins = postgres.Logins{DB: w.db, AppID: appID}
 	w.accounts = postgres.Accounts{DB: w.db}
