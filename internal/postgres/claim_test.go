@@ -249,14 +249,15 @@ func TestAClaimWhoseCallerLeftIsNotLost(t *testing.T) {
 	w := newWorld(t, 3)
 	answer := make(chan struct{})
 	release := sync.OnceFunc(func() { close(answer) })
-	r, through := newRelay(t, w.url, func(byte) bool { <-answer; return true })
+	r, through := newRelay(t, w.url)
+	r.pass = func(byte) bool { <-answer; return true }
 	db := w.open(through + "&pool_max_conns=1")
 	t.Cleanup(release) // or it could not be closed
 	logins := postgres.Logins{DB: db, AppID: appID}
 	l, err := logins.Claim(t.Context(), newID(), long, 0) // the statement is prepared
 	w.ok(err)
 	w.ok(logins.Abandon(t.Context(), l.Ref))
-	r.deaf.Store(true) // answers are held up from now on
+	r.cut() // answers are held up from now on
 
 	ctx, leave := context.WithCancel(t.Context())
 	var claimed login.Login

@@ -17,13 +17,14 @@ func TestCostOfALogin(t *testing.T) {
 	const logins = 200
 	var trips atomic.Int64
 	w := newWorld(t, 2*logins)
-	relay, through := newRelay(t, w.url, func(kind byte) bool {
+	relay, through := newRelay(t, w.url)
+	relay.pass = func(kind byte) bool {
 		if kind == 'Z' { // ready for the next query: the end of a round trip
 			trips.Add(1)
 		}
 		return true
-	})
-	relay.deaf.Store(true) // which makes it ask about each message
+	}
+	relay.deaf.Store(1) // which makes it ask about each message of the first connection
 	db := w.open(through + "&pool_max_conns=1")
 	notifier, stop := notifier(t, db)
 	defer stop()

@@ -12,6 +12,23 @@ import (
 	"scanlogin/internal/postgres/pgstore"
 )
 
+// Fill makes n connections and leaves them idle.
+func (db *DB) Fill(ctx context.Context, n int) error {
+	for range n {
+		conn, err := db.pool.Acquire(ctx)
+		if err != nil {
+			return err
+		}
+		defer conn.Release()
+	}
+	return nil
+}
+
+// Do calls f with a connection.
+func (db *DB) Do(ctx context.Context, f func(*pgx.Conn) error) error {
+	return db.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return f(conn.Conn()) })
+}
+
 // MaxPayload is the length that PostgreSQL refuses a NOTIFY from.
 const MaxPayload = 8000
 

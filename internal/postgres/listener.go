@@ -21,9 +21,10 @@ import (
 // means that the connection is dead, however alive it looks: half-open sockets and
 // transaction poolers stay silent for ever.
 const (
-	proofInterval = 5 * time.Second // also how long a statement of the listener may take
+	// proofInterval is also how long a statement of the listener may take, and the longest
+	// pause between two tries to connect.
+	proofInterval = 5 * time.Second
 	firstBackoff  = 20 * time.Millisecond
-	maxBackoff    = 5 * time.Second
 )
 
 var errNoProof = errors.New("postgres: a NOTIFY to ourselves did not come back; is DATABASE_LISTEN_URL a direct connection?")
@@ -64,7 +65,7 @@ func (l *Listener) Run(ctx context.Context) {
 		case <-ctx.Done():
 		case <-time.After(pause):
 		}
-		backoff = min(2*backoff, maxBackoff)
+		backoff = min(2*backoff, l.every())
 	}
 }
 
@@ -113,7 +114,7 @@ func (l *Listener) connect(ctx context.Context) (conn *pgx.Conn, proof string, e
 // hear passes on notifications until the next proof of life is due, and tells whether our own
 // proof of life was among them.
 func (l *Listener) hear(ctx context.Context, conn *pgx.Conn, proof string) (proven bool, err error) {
-	wait, cancel := context.WithTimeout(ctx, cmp.Or(l.interval, proofInterval))
+	wait, cancel := context.WithTimeout(ctx, l.every())
 	defer cancel()
 	for {
 		n, err := conn.WaitForNotification(wait)
@@ -139,9 +140,11 @@ func (l *Listener) pass(ctx context.Context, n *pgconn.Notification) {
 	l.Changed(ids...)
 }
 
+func (l *Listener) every() time.Duration { return cmp.Or(l.interval, proofInterval) }
+
 // exec runs a statement that must not take long.
 func (l *Listener) exec(ctx context.Context, conn *pgx.Conn, statement string, args ...any) error {
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(l.interval, proofInterval))
+	ctx, cancel := context.WithTimeout(ctx, l.every())
 	defer cancel()
 	_, err := conn.Exec(ctx, statement, args...)
 	return err
@@ -151,4 +154,5 @@ func closeConn(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_ = conn.Close(ctx) // dead or alive, it is of no more use
+	conn.PgConn().Conn().Close()
 }

@@ -246,9 +246,12 @@ func TestAListenerComesBackAfterARestart(t *testing.T) {
 	t.Parallel()
 	server := postgrestest.NewServer(t, nil)
 	address := server.URL("postgres")
-	e := listen(t, address, 0)
+	e := listen(t, address, 50*time.Millisecond)
 	server.Kill()
-	await(t, "the end of the connection", func() bool { return !e.Listening() })
+	await(t, "a dozen tries", func() bool { return strings.Count(e.log.String(), "LISTEN connection lost") >= 12 })
+	if e.Listening() {
+		t.Error("listening to a server that is gone")
+	}
 	postgrestest.Restart(t, server)
 	e.awaitUp(t)
 	db := must(postgres.Open(t.Context(), address, "scanlogin"))(t)
@@ -279,22 +282,25 @@ func TestWhatIsNotOursIsIgnored(t *testing.T) {
 	}
 }
 
-// relay stands between a listener and PostgreSQL. Its first connection turns deaf in
-// the way that pass says; the later ones are fine.
+// relay stands between us and PostgreSQL. What was connected when it is cut turns deaf in
+// the way that pass says, without anybody hanging up; later connections are fine.
 type relay struct {
 	t        testing.TB
 	listener net.Listener
 	socket   string
 	work     sync.WaitGroup
 	made     atomic.Int32
-	deaf     atomic.Bool // from now on
-	pass     func(kind byte) bool
+	deaf     atomic.Int32         // connections up to this one
+	pass     func(kind byte) bool // of what the server says
+	dumb     bool                 // nothing of what we say arrives either
 }
 
-func newRelay(t testing.TB, address string, pass func(kind byte) bool) (r *relay, through string) {
+func (r *relay) cut() { r.deaf.Store(r.made.Load()) }
+
+func newRelay(t testing.TB, address string) (r *relay, through string) {
 	t.Helper()
 	cfg := must(pgx.ParseConfig(address))(t)
-	r = &relay{t: t, pass: pass, socket: cfg.Host + "/.s.PGSQL.5432"}
+	r = &relay{t: t, pass: func(byte) bool { return false }, socket: cfg.Host + "/.s.PGSQL.5432"}
 	r.listener = must(net.Listen("tcp", "127.0.0.1:0"))(t)
 	r.work.Go(func() {
 		for {
@@ -302,7 +308,8 @@ func newRelay(t testing.TB, address string, pass func(kind byte) bool) (r *relay
 			if err != nil {
 				return
 			}
-			r.work.Go(func() { r.serve(client, r.made.Add(1) == 1) })
+			n := r.made.Add(1)
+			r.work.Go(func() { r.serve(client, n) })
 		}
 	})
 	t.Cleanup(func() { r.listener.Close(); r.work.Wait() })
@@ -311,7 +318,7 @@ func newRelay(t testing.TB, address string, pass func(kind byte) bool) (r *relay
 	return r, (&url.URL{Scheme: "postgres", Host: r.listener.Addr().String(), Path: u.Path, RawQuery: q.Encode()}).String()
 }
 
-func (r *relay) serve(client net.Conn, first bool) {
+func (r *relay) serve(client net.Conn, n int32) {
 	defer client.Close()
 	server, err := net.Dial("unix", r.socket)
 	if err != nil {
@@ -320,15 +327,27 @@ func (r *relay) serve(client net.Conn, first bool) {
 	}
 	defer server.Close()
 	r.work.Go(func() {
-		_, _ = io.Copy(server, client) // until either hangs up
-		server.Close()
+		defer server.Close()
+		piece := make([]byte, 8192)
+		for {
+			length, err := client.Read(piece)
+			if err != nil {
+				return
+			}
+			if r.dumb && n <= r.deaf.Load() {
+				continue
+			}
+			if _, err := server.Write(piece[:length]); err != nil {
+				return
+			}
+		}
 	})
 	for {
 		message, err := readMessage(server)
 		if err != nil {
 			return
 		}
-		if first && r.deaf.Load() && !r.pass(message[0]) {
+		if n <= r.deaf.Load() && !r.pass(message[0]) {
 			continue
 		}
 		if _, err := client.Write(message); err != nil {
@@ -352,20 +371,22 @@ func readMessage(from io.Reader) ([]byte, error) {
 func TestADeafConnectionIsFound(t *testing.T) {
 	t.Parallel()
 	const notificationResponse = 'A'
-	for name, pass := range map[string]func(byte) bool{
-		"half-open socket":   func(byte) bool { return false },
-		"transaction pooler": func(kind byte) bool { return kind != notificationResponse },
+	for name, set := range map[string]func(*relay){
+		"half-open socket":   func(*relay) {},
+		"black hole":         func(r *relay) { r.dumb = true },
+		"transaction pooler": func(r *relay) { r.pass = func(kind byte) bool { return kind != notificationResponse } },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, 1)
-			r, through := newRelay(t, w.url, pass)
+			r, through := newRelay(t, w.url)
+			set(r)
 			e := listen(t, through, 300*time.Millisecond)
 			n, _ := notifier(t, w.db)
 			id := newID()
 			w.ok(n.Notify(t.Context(), id))
 			e.hear(t)
-			r.deaf.Store(true)
+			r.cut()
 			w.ok(n.Notify(t.Context(), newID())) // lost, hence Up
 			e.awaitUp(t)
 			id = newID()
@@ -383,7 +404,7 @@ func TestADeafConnectionIsFound(t *testing.T) {
 func TestAQuietConnectionIsKept(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	r, through := newRelay(t, w.url, nil)
+	r, through := newRelay(t, w.url)
 	e := listen(t, through, 100*time.Millisecond)
 	const proofs = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'scanlogin listen' AND datname = current_database() AND state_change > $1"
 	for range 4 { // proofs of life come and go, and nothing else

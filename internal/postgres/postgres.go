@@ -4,10 +4,8 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -16,13 +14,6 @@ import (
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres/pgstore"
 )
-
-// connectTimeout bounds one attempt to connect, where the URL doesn't say.
-const connectTimeout = 5 * time.Second
-
-// maxConns is the pool's size where the URL has no pool_max_conns. More connections
-// than that make one PostgreSQL slower, not faster.
-const maxConns = 16
 
 // DB is a pool of connections whose statements are run in one schema.
 type DB struct {
@@ -35,18 +26,9 @@ type DB struct {
 // Open connects lazily to the database at url (a libpq URL, several hosts allowed);
 // tables are looked for in the schema of that name.
 func Open(ctx context.Context, url, schemaName string) (*DB, error) {
-	cfg, err := pgxpool.ParseConfig(url)
+	pool, err := openPool(ctx, url)
 	if err != nil {
-		return nil, fmt.Errorf("reading the database URL: %w", err)
-	}
-	if !strings.Contains(url, "pool_max_conns") {
-		cfg.MaxConns = maxConns
-	}
-	prepare(cfg.ConnConfig, "scanlogin")
-	cfg.AfterConnect = registerTypes
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
-	if err != nil {
-		return nil, fmt.Errorf("opening the database: %w", err)
+		return nil, err
 	}
 	db := &DB{pool: pool, schema: &schema{name: schemaName}}
 	db.Queries, db.relaxed = db.on(pool), db.on(relaxed{pool})
@@ -69,27 +51,6 @@ func (db *DB) tx(ctx context.Context, f func(q *pgstore.Queries) error) error {
 // on is the statements, run on one connection or in one transaction.
 func (db *DB) on(conn pgstore.DBTX) *pgstore.Queries {
 	return pgstore.New(qualified{conn, db.schema})
-}
-
-// connConfig reads a database URL for a connection that is in no pool; pool settings in
-// the URL are for pools.
-func connConfig(url, application string) (*pgx.ConnConfig, error) {
-	cfg, err := pgxpool.ParseConfig(url)
-	if err != nil {
-		return nil, fmt.Errorf("reading the database URL: %w", err)
-	}
-	prepare(cfg.ConnConfig, application)
-	return cfg.ConnConfig, nil
-}
-
-// prepare sets what every connection of ours has.
-func prepare(cfg *pgx.ConnConfig, application string) {
-	if cfg.ConnectTimeout == 0 {
-		cfg.ConnectTimeout = connectTimeout
-	}
-	if cfg.RuntimeParams["application_name"] == "" {
-		cfg.RuntimeParams["application_name"] = application
-	}
 }
 
 // registerTypes says what our types are where no prepared statement says so: behind a
