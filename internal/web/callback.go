@@ -40,7 +40,7 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), callbackDeadline)
 	defer cancel()
-	text, err := s.answer(ctx, m)
+	text, err := through(ctx, &s.callbacks, func() (string, error) { return s.answer(ctx, m) })
 	if err != nil {
 		return err
 	}

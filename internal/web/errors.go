@@ -27,6 +27,9 @@ type unstored struct{ error }
 
 func (e unstored) Unwrap() error { return e.error }
 
+// retryAfter is the seconds after which WeChat pushes again by itself.
+const retryAfter = "5"
+
 // answer is what the outside gets to see of an error.
 type answer struct {
 	err    error
@@ -50,6 +53,7 @@ func answers() []answer {
 		{errMalformed, http.StatusBadRequest, "bad_request"},
 		{errMediaType, http.StatusUnsupportedMediaType, "bad_request"},
 		{errTooLarge, http.StatusRequestEntityTooLarge, "too_large"},
+		{errBusy, http.StatusServiceUnavailable, "busy"},
 		{wechat.ErrMalformed, http.StatusBadRequest, "bad_request"},
 		{wechat.ErrSignature, http.StatusForbidden, "bad_signature"},
 		{wechat.ErrMode, http.StatusForbidden, "wrong_mode"},
@@ -79,7 +83,7 @@ func answerTo(err error) answer {
 func (s *Server) answerError(err error, c echo.Context) {
 	r, w := c.Request(), c.Response()
 	a := answerTo(err)
-	if a.status >= http.StatusInternalServerError {
+	if a.status >= http.StatusInternalServerError && !errors.Is(err, errBusy) { // those are too many
 		s.Logger.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
 	if w.Committed {
@@ -91,6 +95,9 @@ func (s *Server) answerError(err error, c echo.Context) {
 }
 
 func (s *Server) writeAnswer(w http.ResponseWriter, r *http.Request, a answer) error {
+	if a.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
 	text := textsFor(r).Error(a.code)
 	switch {
 	case r.URL.Path == "/user/bind" || r.URL.Path == "/user/signup":

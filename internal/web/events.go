@@ -44,7 +44,7 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request, key login.Key) e
 	defer sub.Cancel()
 	ctx, cancel := context.WithTimeout(r.Context(), requestDeadline)
 	defer cancel()
-	l, err := s.Logins.Resume(ctx, key)
+	l, err := through(ctx, &s.resumes, func() (login.Login, error) { return s.Logins.Resume(ctx, key) })
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) error {
 	defer sub.Cancel()
 	ctx, cancel := context.WithTimeout(r.Context(), requestDeadline)
 	defer cancel()
-	l, err := s.Logins.Begin(ctx, secret)
+	l, err := through(ctx, &s.begins, func() (login.Login, error) { return s.Logins.Begin(ctx, secret) })
 	if err != nil {
 		return err
 	}
@@ -97,6 +97,8 @@ func (s *Server) tell(w http.ResponseWriter, r *http.Request, err error) error {
 	}
 	event := s.Hub.Reconnect()
 	switch {
+	case errors.Is(err, errBusy):
+		return stream.WriteOnce(w, r, event) // counted; there are too many for a line each
 	case errors.Is(err, login.ErrExhausted):
 		event = stream.Unavailable("pool_exhausted", retryIn)
 	case errors.Is(err, login.ErrNoTicket):

@@ -45,6 +45,9 @@ func (s *Server) Handler() (http.Handler, error) {
 }
 
 func (s *Server) prepare() (err error) {
+	for _, g := range []*gate{&s.callbacks, &s.begins, &s.resumes} {
+		g.build(atWork, waiting)
+	}
 	if s.assets, err = hashAssets(static.Files); err != nil {
 		return fmt.Errorf("reading the static files: %w", err)
 	}

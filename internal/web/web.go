@@ -49,6 +49,10 @@ type Server struct {
 	assets  assets
 	pages   pages
 	foreign *http.CrossOriginProtection
+
+	// One for each kind: a flood of one doesn't hold up the others, nor does WeChat, which
+	// a login waits for that has no code ready.
+	callbacks, begins, resumes gate
 }
 
 // site is the name of the site for people.

@@ -200,7 +200,7 @@ func TestEveryErrorHasWords(t *testing.T) {
 
 // isCallbackCode: WeChat's servers read no words.
 func isCallbackCode(code string) bool {
-	return code == "bad_signature" || code == "wrong_mode" || code == "foreign_appid" || code == "foreign_account" || code == "stale"
+	return code == "bad_signature" || code == "wrong_mode" || code == "foreign_appid" || code == "foreign_account" || code == "stale" || code == "busy"
 }
 
 func TestWrappedErrorsKeepTheirStatus(t *testing.T) {

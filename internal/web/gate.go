@@ -1,0 +1,70 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+)
+
+// How many requests of a kind are at work at once, and how many more may wait for that.
+const (
+	// atWork is enough to keep the pool's connections busy, 16 unless the URL says
+	// otherwise, while others wait for a batch or for WeChat. The pool serves in the order
+	// of arrival: however many browsers come back at once, a callback has no more than two
+	// times so many statements of theirs before it.
+	atWork = 64
+	// waiting is what a small database does in a second, which is what we promise for a
+	// callback; WeChat gives it 5 s. Requests that wait take 30 KB each, so 60 MB.
+	waiting = 2048
+)
+
+// errBusy says that there are too many requests of this kind already.
+var errBusy = errors.New("web: busy")
+
+// gate lets so many in at once, and so many wait: first come, first served. What exceeds
+// that is turned away at once, rather than to wait in vain and to hold up who comes next.
+type gate struct {
+	present chan struct{} // one for each who is in or waits
+	in      chan struct{} // one for each who is in; sending to a full channel is a fair line
+	away    atomic.Uint64
+}
+
+func (g *gate) build(in, waiting int) {
+	g.present, g.in = make(chan struct{}, in+waiting), make(chan struct{}, in)
+}
+
+// through does f inside the gate. It returns errBusy where f was turned away, or ctx ended
+// before there was room.
+func through[T any](ctx context.Context, g *gate, f func() (T, error)) (T, error) {
+	var none T
+	select {
+	case g.present <- struct{}{}:
+		defer func() { <-g.present }()
+	default:
+		g.away.Add(1)
+		return none, errBusy
+	}
+	select {
+	case g.in <- struct{}{}:
+		defer func() { <-g.in }()
+		return f()
+	case <-ctx.Done():
+		g.away.Add(1)
+		return none, fmt.Errorf("%w: %w", errBusy, ctx.Err())
+	}
+}
+
+// Stats counts, since the start, what was turned away or waited in vain.
+type Stats struct {
+	CallbacksTurnedAway uint64 // answered with 503: WeChat pushes again
+	StreamsTurnedAway   uint64 // told to come back a little later
+}
+
+// Stats returns the counts so far.
+func (s *Server) Stats() Stats {
+	return Stats{
+		CallbacksTurnedAway: s.callbacks.away.Load(),
+		StreamsTurnedAway:   s.begins.away.Load() + s.resumes.away.Load(),
+	}
+}
