@@ -22,7 +22,7 @@ func worldOn(t testing.TB, scenes int32, servers ...*devpg.Server) *world {
 	if err := postgres.Migrate(t.Context(), servers[0].URL("postgres"), postgrestest.Schema); err != nil {
 		t.Fatal(err)
 	}
-	return worldAt(t, devpg.URL("postgres", servers...)+"&target_session_attrs=read-write", scenes)
+	return worldAt(t, devpg.URL("postgres", servers...), scenes)
 }
 
 // crowd is browsers that log in again and again, each as a person of its own, while the

@@ -85,7 +85,7 @@ func TestTheListenerFindsTheNewPrimary(t *testing.T) {
 	t.Parallel()
 	primary, standby := postgrestest.NewPair(t, map[string]string{"synchronous_standby_names": devpg.StandbyName})
 	w := worldOn(t, 1, primary, standby)
-	e := listen(t, w.url, 0)
+	e := listen(t, w.url+"&target_session_attrs=read-write", 0) // which we ask for anyway
 	failOver(t, primary, standby)
 	e.awaitUp(t)
 	n, _ := notifier(t, w.db)
