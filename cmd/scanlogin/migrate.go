@@ -20,6 +20,11 @@ func migrateCommand() command {
 			return err
 		}
 		defer func() { err = errors.Join(err, m.Close()) }()
+		if args[0] == "up" || args[0] == "down" { // their lock lives in a session
+			if err := postgres.CheckListen(ctx, cfg.DatabaseURL.Reveal(), cfg.DatabaseListenURL.Reveal()); err != nil {
+				return err
+			}
+		}
 		switch args[0] {
 		case "up":
 			return migrateUp(ctx, m, p.stdout)

@@ -100,6 +100,7 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 		Logger: logger,
 	})
 	i.listener = &postgres.Listener{
+		DB:      i.db,
 		URL:     cfg.DatabaseListenURL.Reveal(),
 		Channel: channel,
 		Up:      i.hub.WakeAll,

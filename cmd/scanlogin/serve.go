@@ -31,6 +31,9 @@ func (p program) serve(ctx context.Context, cfg config.Config, migrate bool) err
 	if err := checkOffline(ctx, cfg, logger); err != nil {
 		return err
 	}
+	if err := postgres.CheckListen(ctx, cfg.DatabaseURL.Reveal(), cfg.DatabaseListenURL.Reveal()); err != nil {
+		return err
+	}
 	if migrate {
 		// The direct connection: the lock that keeps instances apart lives in a session.
 		if err := postgres.Migrate(ctx, cfg.DatabaseListenURL.Reveal(), cfg.DatabaseSchema); err != nil {

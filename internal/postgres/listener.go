@@ -17,9 +17,11 @@ import (
 	"scanlogin/internal/login"
 )
 
-// Every proofInterval the listener sends itself a NOTIFY; one that isn't back by the next
-// means that the connection is dead, however alive it looks: half-open sockets and
-// transaction poolers stay silent for ever.
+// Every proofInterval the listener asks its connection for an answer, and has the pool send
+// it a NOTIFY. One that isn't back by the next means that nothing is heard here, however
+// alive the connection looks: a transaction pooler stays silent for ever, and so does a
+// former primary that the pool has left. The listener's own NOTIFY would prove nothing: it
+// comes back within its own statement, through a pooler too.
 const (
 	// proofInterval is also how long a statement of the listener may take, and the longest
 	// pause between two tries to connect.
@@ -27,11 +29,13 @@ const (
 	firstBackoff  = 20 * time.Millisecond
 )
 
-var errNoProof = errors.New("postgres: a NOTIFY to ourselves did not come back; is DATABASE_LISTEN_URL a direct connection?")
+var errNoProof = errors.New("postgres: a NOTIFY sent through DATABASE_URL did not arrive; " +
+	"DATABASE_LISTEN_URL has to be a direct connection, not through a transaction pooler, to the same database")
 
 // Listener hears what the notifiers of all instances say, on a connection of its own
 // that it makes again whenever it breaks.
 type Listener struct {
+	DB      *DB    // sends the proofs of life
 	URL     string // a direct connection, not one through a transaction pooler
 	Channel string
 	// Up is called each time that listening begins: whatever was said before is lost,
@@ -71,7 +75,9 @@ func (l *Listener) Run(ctx context.Context) {
 
 // listen connects and listens until that connection breaks.
 func (l *Listener) listen(ctx context.Context) error {
-	conn, proof, err := l.connect(ctx)
+	// Nobody else listens to the channel of our proof of life.
+	proof := "scanlogin_proof_" + rand.Text()
+	conn, err := listenTo(ctx, l.URL, l.every(), l.Channel, proof)
 	if err != nil {
 		return err
 	}
@@ -79,36 +85,52 @@ func (l *Listener) listen(ctx context.Context) error {
 	l.up.Store(true)
 	l.Logger.InfoContext(ctx, "listening", "channel", l.Channel)
 	l.Up()
-	for proven := true; ; {
-		if !proven {
-			return errNoProof
+	for {
+		if err := l.ping(ctx, conn); err != nil {
+			return fmt.Errorf("asking for a sign of life: %w", err)
 		}
-		if err := l.exec(ctx, conn, "SELECT pg_notify($1, '')", proof); err != nil {
-			return fmt.Errorf("sending a proof of life: %w", err)
-		}
-		if proven, err = l.hear(ctx, conn, proof); err != nil {
+		sent := l.send(ctx, proof)
+		proven, err := l.hear(ctx, conn, proof)
+		switch wasSent := <-sent == nil; {
+		case err != nil:
 			return fmt.Errorf("waiting for notifications: %w", err)
+		case wasSent && !proven:
+			return errNoProof
 		}
 	}
 }
 
-func (l *Listener) connect(ctx context.Context) (conn *pgx.Conn, proof string, err error) {
-	cfg, err := connConfig(l.URL, "scanlogin listen")
+// send has the pool send a proof of life. One that could not be sent, because the pool is
+// busy or its server is gone, says nothing of this connection.
+func (l *Listener) send(ctx context.Context, proof string) <-chan error {
+	sent := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, l.every()/2) // it needs time to arrive, too
+		defer cancel()
+		sent <- l.DB.Queries.Notify(ctx, proof, []string{""})
+	}()
+	return sent
+}
+
+// listenTo makes a connection that listens to these channels.
+func listenTo(ctx context.Context, url string, patience time.Duration, channels ...string) (*pgx.Conn, error) {
+	cfg, err := connConfig(url, "scanlogin listen")
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	if conn, err = pgx.ConnectConfig(ctx, cfg); err != nil {
-		return nil, "", err
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, err
 	}
-	// Nobody else listens to the channel of our proof of life.
-	proof = "scanlogin_proof_" + rand.Text()
-	for _, channel := range []string{l.Channel, proof} {
-		if err := l.exec(ctx, conn, "LISTEN "+pgx.Identifier{channel}.Sanitize()); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for _, channel := range channels {
+		if _, err := conn.Exec(ctx, "LISTEN "+pgx.Identifier{channel}.Sanitize()); err != nil {
 			closeConn(ctx, conn)
-			return nil, "", fmt.Errorf("listening to %s: %w", channel, err)
+			return nil, fmt.Errorf("listening to %s: %w", channel, err)
 		}
 	}
-	return conn, proof, nil
+	return conn, nil
 }
 
 // hear passes on notifications until the next proof of life is due, and tells whether our own
@@ -142,12 +164,10 @@ func (l *Listener) pass(ctx context.Context, n *pgconn.Notification) {
 
 func (l *Listener) every() time.Duration { return cmp.Or(l.interval, proofInterval) }
 
-// exec runs a statement that must not take long.
-func (l *Listener) exec(ctx context.Context, conn *pgx.Conn, statement string, args ...any) error {
+func (l *Listener) ping(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, l.every())
 	defer cancel()
-	_, err := conn.Exec(ctx, statement, args...)
-	return err
+	return conn.Ping(ctx)
 }
 
 func closeConn(ctx context.Context, conn *pgx.Conn) {

@@ -39,8 +39,19 @@ type ears struct {
 // can be listened at.
 func listen(t testing.TB, address string, interval time.Duration) *ears {
 	t.Helper()
+	e := startListening(t, address, address, interval)
+	e.awaitUp(t)
+	return e
+}
+
+// startListening starts a listener, whose proofs of life are sent through the database URL.
+func startListening(t testing.TB, database, address string, interval time.Duration) *ears {
+	t.Helper()
+	db := must(postgres.Open(t.Context(), database, postgrestest.Schema))(t)
+	t.Cleanup(db.Close)
 	e := &ears{ups: make(chan struct{}, 100), heard: make(chan login.ID, 10_000), log: &safeBuffer{}}
 	e.Listener = &postgres.Listener{
+		DB:      db,
 		URL:     address,
 		Channel: channel,
 		Up:      func() { e.ups <- struct{}{} },
@@ -57,7 +68,6 @@ func listen(t testing.TB, address string, interval time.Duration) *ears {
 	running.Go(func() { e.Run(ctx) })
 	e.stop = func() { cancel(); running.Wait() }
 	t.Cleanup(e.stop)
-	e.awaitUp(t)
 	return e
 }
 
@@ -381,7 +391,8 @@ func TestADeafConnectionIsFound(t *testing.T) {
 			w := newWorld(t, 1)
 			r, through := newRelay(t, w.url)
 			set(r)
-			e := listen(t, through, 300*time.Millisecond)
+			e := startListening(t, w.url, through, 300*time.Millisecond)
+			e.awaitUp(t)
 			n, _ := notifier(t, w.db)
 			id := newID()
 			w.ok(n.Notify(t.Context(), id))
@@ -394,7 +405,7 @@ func TestADeafConnectionIsFound(t *testing.T) {
 			if got := e.hear(t); got != id {
 				t.Errorf("heard of %v, want %v", got, id)
 			}
-			if name == "transaction pooler" && !strings.Contains(e.log.String(), "is DATABASE_LISTEN_URL a direct connection?") {
+			if name == "transaction pooler" && !strings.Contains(e.log.String(), "DATABASE_LISTEN_URL has to be a direct connection") {
 				t.Error("the log doesn't say what may be wrong: " + e.log.String())
 			}
 		})
@@ -405,7 +416,8 @@ func TestAQuietConnectionIsKept(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	r, through := newRelay(t, w.url)
-	e := listen(t, through, 100*time.Millisecond)
+	e := startListening(t, w.url, through, 500*time.Millisecond)
+	e.awaitUp(t)
 	const proofs = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'scanlogin listen' AND datname = current_database() AND state_change > $1"
 	for range 4 { // proofs of life come and go, and nothing else
 		now := get[time.Time](w, "SELECT clock_timestamp()")
