@@ -123,11 +123,11 @@ func TestSessions(t *testing.T) {
 // the URL says so.
 func TestEveryWayToRunStatements(t *testing.T) {
 	t.Parallel()
-	for _, mode := range execModes() {
-		t.Run(mode, func(t *testing.T) {
+	for _, route := range routes() {
+		t.Run(route, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, 2)
-			db := w.open(w.url + "&default_query_exec_mode=" + mode)
+			db := w.open(w.route(route))
 			w.db, w.logins.DB, w.accounts.DB = db, db, db
 			w.ok(db.ResizePool(t.Context(), 3))
 			ann, l := w.account("ann"), w.show()

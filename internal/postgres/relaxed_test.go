@@ -22,6 +22,17 @@ func execModes() []string {
 	return []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"}
 }
 
+// routes are the ways on which a statement may reach PostgreSQL.
+func routes() []string { return append(execModes(), "pooler") }
+
+func (w *world) route(name string) string {
+	w.t.Helper()
+	if name == "pooler" {
+		return w.pooled()
+	}
+	return w.url + "&default_query_exec_mode=" + name
+}
+
 // witness notes with which synchronous_commit each transaction that writes commits: its
 // triggers are deferred, so they fire in the commit itself.
 const witness = `
@@ -165,13 +176,13 @@ func TestEveryWriteHasItsDurability(t *testing.T) {
 			return func() error { return postgres.Pushes{DB: w.db}.Save(w.t.Context(), []byte("push"), "reply") }
 		},
 	}
-	for _, mode := range execModes() {
-		t.Run(mode, func(t *testing.T) {
+	for _, route := range routes() {
+		t.Run(route, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, 50)
 			w.exec(witness)
 			// One connection: what holds for a transaction must not hold for the next.
-			db := w.open(w.url + "&pool_max_conns=1&default_query_exec_mode=" + mode)
+			db := w.open(w.route(route) + "&pool_max_conns=1")
 			w.db, w.logins.DB, w.accounts.DB = db, db, db
 			check := func(level string, writes map[string]func(w *world) func() error) {
 				for name, prepare := range writes {
@@ -193,9 +204,9 @@ func TestEveryWriteHasItsDurability(t *testing.T) {
 
 // lazily opens a pool of one connection whose commits are relaxed: a connection that isn't
 // given back is missed by the next statement.
-func (w *world) lazily(mode string) pgstore.DBTX {
+func (w *world) lazily(route string) pgstore.DBTX {
 	w.t.Helper()
-	pool, err := pgxpool.New(w.t.Context(), w.url+"&pool_max_conns=1&default_query_exec_mode="+mode)
+	pool, err := pgxpool.New(w.t.Context(), w.route(route)+"&pool_max_conns=1")
 	w.ok(err)
 	w.t.Cleanup(pool.Close)
 	return postgres.Relaxed(pool)
@@ -203,8 +214,8 @@ func (w *world) lazily(mode string) pgstore.DBTX {
 
 func TestRelaxedStatementsAreLikeOthers(t *testing.T) {
 	t.Parallel()
-	for _, mode := range execModes() {
-		t.Run(mode, func(t *testing.T) {
+	for _, route := range routes() {
+		t.Run(route, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, 1)
 			w.exec(`CREATE TABLE number (n int PRIMARY KEY);
@@ -212,7 +223,7 @@ func TestRelaxedStatementsAreLikeOthers(t *testing.T) {
 					IF NEW.n < 0 THEN RAISE 'refused at the end'; END IF; RETURN NULL; END $$;
 				CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON number
 					DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()`)
-			db := w.lazily(mode)
+			db := w.lazily(route)
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			const insert = "INSERT INTO number SELECT n FROM generate_series($1::int, $2::int) n"
