@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -178,4 +179,36 @@ func TestShutdownWithoutADatabaseEndsInTime(t *testing.T) {
 	w.b.terminate()
 	w.a.awaitExit(0)
 	w.b.awaitExit(0)
+}
+
+// What teams with many connections have: a transaction pooler for the statements, and
+// PostgreSQL itself for LISTEN and for migrations.
+func TestBehindATransactionPooler(t *testing.T) {
+	t.Parallel()
+	direct := postgrestest.NewDatabase(t)
+	pooled := postgrestest.NewPooler(t, direct)
+	w := newWorld(t, options{database: direct, pushTo: []int{1}, settings: settings{
+		"DATABASE_URL": pooled + "&default_query_exec_mode=exec", "DATABASE_LISTEN_URL": direct,
+	}})
+	who := w.boundPerson(t, "alice")
+	for range 5 {
+		b := newBrowser(t, w)
+		stream := b.events(w.a)
+		w.scan(t, who, stream.code().Ticket)
+		stream.expect("success")
+		b.post(w.b, "/login/complete", jsonBody()).want(t, http.StatusOK)
+	}
+	if n := w.a.metric("scanlogin_sweep_hits_total"); n != 0 {
+		t.Errorf("the sweep found %v: NOTIFY doesn't pass the pooler", n)
+	}
+	// With LISTEN through the pooler it would seem to work, a second late each time.
+	for _, args := range [][]string{{"serve"}, {"migrate", "up"}} {
+		env := maps.Clone(w.settings)
+		env["DATABASE_LISTEN_URL"] = env["DATABASE_URL"]
+		env["ADDR"], env["OPS_ADDR"] = freeAddr(t), ""
+		r := run(t, env, "", args...)
+		if r.code != 1 || !strings.Contains(r.stderr, "DATABASE_LISTEN_URL") || !oneLine(r.stderr) {
+			t.Errorf("%q without a direct connection: exit %d: %s", args, r.code, r.stderr)
+		}
+	}
 }
