@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"net"
 	"strings"
@@ -159,6 +160,9 @@ func kind(err error) string {
 	}
 	if isTimeout(err) {
 		return "timeout"
+	}
+	if errors.Is(err, context.Canceled) {
+		return "no answer by the end"
 	}
 	return "broken off"
 }

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/url"
 	"syscall"
 	"testing"
 	"time"
@@ -61,10 +63,11 @@ func TestLatenciesBeyondTheScaleAreKept(t *testing.T) {
 
 func TestKindsOfErrors(t *testing.T) {
 	for want, err := range map[string]error{
-		"connection refused": &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED},
-		"timeout":            &net.OpError{Op: "read", Err: &timeoutError{}},
-		"status 503":         fmt.Errorf("callback: %w", shortError("status 503")),
-		"broken off":         fmt.Errorf("anything else, as it may hold a secret"),
+		"connection refused":   &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED},
+		"timeout":              &net.OpError{Op: "read", Err: &timeoutError{}},
+		"no answer by the end": &url.Error{Op: "Post", Err: context.Canceled},
+		"status 503":           fmt.Errorf("callback: %w", shortError("status 503")),
+		"broken off":           fmt.Errorf("anything else, as it may hold a secret"),
 	} {
 		if got := kind(err); got != want {
 			t.Errorf("%v: %q, want %q", err, got, want)
