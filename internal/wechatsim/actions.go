@@ -258,8 +258,8 @@ func (s *Server) simVerify(r *http.Request, _ params) (any, error) {
 }
 
 // simFaults is POST /sim/faults. Fields that are absent stay as they are:
-// clear; drop_tries, lose_replies, duplicates, lost_scenes (counts); api_latency
-// and api_jitter (durations); code with endpoint (default all) and calls (default 1, -1 for
+// clear; drop_tries, lose_replies, duplicates, lost_scenes (counts); api_latency,
+// api_jitter and push_delay (durations); code with endpoint (default all) and calls (default 1, -1 for
 // ever, 0 takes it back); tokens=expire or revoke.
 func (s *Server) simFaults(_ *http.Request, p params) (any, error) {
 	if what := p["tokens"]; what != "" && what != "expire" && what != "revoke" {
@@ -290,6 +290,7 @@ func (p params) faults(f *Faults) error {
 		p.count("lost_scenes", &f.LostScenes),
 		p.latency("api_latency", &f.APILatency),
 		p.latency("api_jitter", &f.APIJitter),
+		p.latency("push_delay", &f.PushDelay),
 		p.apiFault(f),
 	)
 }

@@ -24,6 +24,8 @@ type Faults struct {
 	APILatency time.Duration       `json:"api_latency,omitempty"` // before every API answer
 	APIJitter  time.Duration       `json:"api_jitter,omitempty"`  // up to so much more, each time by chance
 
+	PushDelay time.Duration `json:"push_delay,omitempty"` // a try of a push arrives up to so much late, each by chance
+
 	DropTries   int `json:"drop_tries,omitempty"`   // the next n tries of pushes never arrive; 3 lose one push
 	LoseReplies int `json:"lose_replies,omitempty"` // the next n tries arrive, their answers don't: WeChat tries again
 	Duplicates  int `json:"duplicates,omitempty"`   // the next n pushes are delivered twice, at the same time
@@ -113,6 +115,16 @@ func (s *Server) spend(count func(*Faults) *int) bool {
 	}
 	s.version++
 	return true
+}
+
+// pushDelay is how late the next try of a push arrives.
+func (s *Server) pushDelay() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.faults.PushDelay <= 0 {
+		return 0
+	}
+	return rand.N(s.faults.PushDelay)
 }
 
 func (s *Server) dropTry() bool   { return s.spend(func(f *Faults) *int { return &f.DropTries }) }

@@ -144,7 +144,7 @@ func TestFaultsOfTheAPI(t *testing.T) {
 			t.Errorf("8 answers after %v", took)
 		}
 		before := s.Faults()
-		for _, bad := range []string{"api_jitter=-1s", "code=x", "calls=2&code=40001&endpoint=nothing", "drop_tries=-2", "api_latency=soon", "tokens=eat", "lose_replies=1&duplicates=many"} {
+		for _, bad := range []string{"api_jitter=-1s", "push_delay=2m", "code=x", "calls=2&code=40001&endpoint=nothing", "drop_tries=-2", "api_latency=soon", "tokens=eat", "lose_replies=1&duplicates=many"} {
 			set(bad, 400)
 		}
 		if after := s.Faults(); after.APILatency != before.APILatency || after.LoseReplies != 0 {

@@ -171,6 +171,9 @@ func (s *Server) try(e event) (answer, error) {
 	if s.dropTry() {
 		return answer{}, errDropped
 	}
+	if !s.sleep(s.ctx, s.pushDelay()) {
+		return answer{}, ErrClosed
+	}
 	a, err := s.post(e)
 	if s.loseReply() {
 		return answer{}, errLost

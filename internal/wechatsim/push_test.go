@@ -193,6 +193,31 @@ func TestBadWeatherForPushes(t *testing.T) {
 	}
 }
 
+func TestPushesArriveLateAndOutOfOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := world(t, Safe)
+		ming := s.AddUser("xiaoming", true)
+		code := newCode(t, s, 7, 600)
+		s.SetFaults(Faults{PushDelay: 10 * time.Second})
+		took := map[time.Duration]bool{}
+		for range 8 {
+			began := time.Now()
+			d, err := s.Scan(t.Context(), ming.OpenID, code.Ticket)
+			if err != nil || !slices.Equal(d.Statuses, []int{200}) {
+				t.Fatalf("%+v, %v", d, err)
+			}
+			late := time.Since(began)
+			if late >= 10*time.Second {
+				t.Errorf("%v late", late)
+			}
+			took[late] = true
+		}
+		if len(took) < 4 {
+			t.Errorf("8 pushes were late by %v", took)
+		}
+	})
+}
+
 func TestFollowThatLosesItsScene(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a := world(t, Plain)
