@@ -3,11 +3,13 @@
 TOOL := go tool -modfile=internal/tools/go.mod
 SETUP := internal/tools/setup.sh
 FUZZTIME ?= 1m
+# Flags of chaos: CHAOS='-seed 7 -for 5m -browsers 300 -faults kill,cut -journal FILE'
+CHAOS ?=
 # PG=13 to PG=18 takes that version's PostgreSQL, fetched where it isn't installed.
 WITH_PG = $(if $(PG),PG_BIN=$$(internal/tools/postgresql.sh '$(PG)') && export PG_BIN &&)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint generate fuzz bench-first-qr screenshots build setup
+.PHONY: help run test lint generate fuzz chaos bench-first-qr screenshots build setup
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -41,6 +43,10 @@ fuzz: ## every fuzz target for FUZZTIME
 			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$package; \
 		done; \
 	done
+
+chaos: ## crashes, deploys, failover and cuts at random for minutes: nothing may be lost
+	@$(SETUP) postgresql haproxy
+	$(WITH_PG) go run ./internal/e2e/chaos $(CHAOS)
 
 bench-first-qr: ## how long a browser waits for its code, with WeChat at 0 and at 300 ms
 	@$(SETUP) postgresql

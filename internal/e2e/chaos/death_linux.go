@@ -1,0 +1,8 @@
+package main
+
+import "syscall"
+
+// dieWithParent keeps a run that was killed from leaving programs behind.
+func dieWithParent() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+}
