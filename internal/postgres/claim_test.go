@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -72,6 +73,136 @@ func TestAsManyClaimsAsFreeScenesSucceedAtOnce(t *testing.T) {
 	}
 	if got != scenes {
 		t.Errorf("%d of %d scenes were claimed", got, scenes)
+	}
+}
+
+// claimTogether has n logins claimed by one statement, in this order. The pool of db has one
+// connection.
+func (w *world) claimTogether(db *postgres.DB, n int) (logins []login.Login, errs []error) {
+	w.t.Helper()
+	conn, err := db.Hold(w.t.Context())
+	w.ok(err)
+	logins, errs = make([]login.Login, n), make([]error, n)
+	var done sync.WaitGroup
+	for i := range n {
+		done.Go(func() {
+			logins[i], errs[i] = postgres.Logins{DB: db, AppID: appID}.Claim(w.t.Context(), newID(), long, 0)
+		})
+		await(w.t, "the claim to be queued", func() bool { return db.Claiming() == i+1 })
+	}
+	conn.Release()
+	done.Wait()
+	return logins, errs
+}
+
+const position = "SELECT scanlogin.ring_position()"
+
+func TestClaimsOfOneStatementAreServedInOrder(t *testing.T) {
+	t.Parallel()
+	const claims = 20
+	for _, mode := range execModes() {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 50)
+			w.prepare(4, "ready", 2*long, 0)
+			before := get[int](w, position)
+			db := w.open(w.url + "&pool_max_conns=1&default_query_exec_mode=" + mode)
+			logins, errs := w.claimTogether(db, claims)
+			w.ok(errors.Join(errs...))
+			for i, l := range logins {
+				if l.Scene != int32(2+i) {
+					t.Errorf("claim %d got scene %d", i, l.Scene)
+				}
+				if (l.Scene == 4) != (l.Ticket.Ticket == "ready") {
+					t.Errorf("scene %d comes with the code %v", l.Scene, l.Ticket)
+				}
+				if s := w.state(l.Ref); s != login.Waiting {
+					t.Errorf("the login at scene %d is %v", l.Scene, s)
+				}
+			}
+			if moved := get[int](w, position) - before; moved != claims {
+				t.Errorf("the ring moved by %d for %d claims", moved, claims)
+			}
+		})
+	}
+}
+
+func TestClaimsOfOneStatementNeverShareAScene(t *testing.T) {
+	t.Parallel()
+	const claims = 40 // several times around the ring
+	for _, scenes := range []int32{1, 2, 3, 12} {
+		t.Run(fmt.Sprint(scenes), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, scenes)
+			db := w.open(w.url + "&pool_max_conns=1")
+			logins, errs := w.claimTogether(db, claims)
+			holders := map[int32]login.ID{}
+			for i, l := range logins {
+				if errors.Is(errs[i], login.ErrExhausted) {
+					continue
+				}
+				w.ok(errs[i])
+				if other, held := holders[l.Scene]; held {
+					t.Errorf("scene %d is held by %v and by %v", l.Scene, other, l.ID)
+				}
+				holders[l.Scene] = l.ID
+				if s := w.state(l.Ref); s != login.Waiting {
+					t.Errorf("the login that holds scene %d is %v", l.Scene, s)
+				}
+			}
+			if len(holders) != int(scenes) {
+				t.Errorf("%d of %d scenes were claimed", len(holders), scenes)
+			}
+		})
+	}
+}
+
+func TestWhoStopsWaitingTakesNoScene(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 9)
+	before := get[int](w, position)
+	db := w.open(w.url + "&pool_max_conns=1")
+	conn, err := db.Hold(t.Context())
+	w.ok(err)
+	ctx, leave := context.WithCancel(t.Context())
+	var left, stays error
+	var leaving, staying sync.WaitGroup
+	claim := func(ctx context.Context) error {
+		_, err := postgres.Logins{DB: db, AppID: appID}.Claim(ctx, newID(), long, 0)
+		return err
+	}
+	leaving.Go(func() { left = claim(ctx) })
+	staying.Go(func() { stays = claim(t.Context()) })
+	await(t, "both claims", func() bool { return db.Claiming() == 2 })
+	leave()
+	leaving.Wait() // while nothing moves
+	conn.Release()
+	staying.Wait()
+	w.ok(stays)
+	if !errors.Is(left, context.Canceled) {
+		t.Errorf("who left was told %v", left)
+	}
+	if moved := get[int](w, position) - before; moved != 1 {
+		t.Errorf("the ring moved by %d for one who stayed", moved)
+	}
+}
+
+func TestClaimsFailWithTheirPool(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 9)
+	for name, db := range map[string]*postgres.DB{
+		"closed":      w.instance(),
+		"unreachable": w.open("postgres:///?host=/nowhere"),
+	} {
+		if name == "closed" {
+			db.Close()
+		}
+		atOnce(20, func(int) {
+			_, err := postgres.Logins{DB: db, AppID: appID}.Claim(t.Context(), newID(), long, 0)
+			if err == nil || errors.Is(err, login.ErrExhausted) {
+				t.Errorf("%s: got %v", name, err)
+			}
+		})
 	}
 }
 
@@ -191,6 +322,41 @@ func TestAStatementReadsOneRowWhateverThePoolWasBefore(t *testing.T) {
 	await(t, "the statistics", func() bool { return get[int](w, updates) >= stories })
 	if n := get[int](w, reads); n > 2*scenes { // what of it was read before the reset may be told after it
 		t.Errorf("%d logins read %d rows in sequence", stories, n)
+	}
+}
+
+// Whatever the number of claims, and also once the plan is kept.
+func TestClaimsFindTheirScenesByKey(t *testing.T) {
+	t.Parallel()
+	for _, scenes := range []int32{1000, 20_000} {
+		t.Run(fmt.Sprint(scenes), func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, scenes)
+			db := w.open(w.url + "&pool_max_conns=1")
+			w.exec("SELECT pg_stat_reset_single_table_counters('scanlogin.scene'::regclass)")
+			for range 10 {
+				for _, claims := range []int{1, 30, 2} {
+					_, errs := w.claimTogether(db, claims)
+					w.ok(errors.Join(errs...))
+				}
+			}
+			conn, err := db.Hold(t.Context())
+			w.ok(err)
+			var kept *string // PostgreSQL 13 doesn't say
+			w.ok(conn.QueryRow(t.Context(), `SELECT to_jsonb(p)->>'generic_plans' FROM pg_prepared_statements p
+				WHERE statement LIKE '%name: Claim :%'`).Scan(&kept))
+			conn.Release()
+			if kept != nil && *kept == "0" {
+				t.Error("the plan is made anew for each statement")
+			}
+			db.Close() // its counters are told with its end
+			await(t, "the statistics", func() bool {
+				return get[int](w, "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'scene'") >= 330
+			})
+			if n := get[int](w, "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'scene'"); n > 2*int(scenes) { // as above
+				t.Errorf("read %d rows in sequence", n)
+			}
+		})
 	}
 }
 

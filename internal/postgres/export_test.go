@@ -43,16 +43,26 @@ func (h *Housekeeper) SetInterval(d time.Duration) { h.interval = d }
 
 // Waiting is how many callers of Notify wait for the next statement.
 func (n *Notifier) Waiting() int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return len(n.waiting)
+	n.hints.mu.Lock()
+	defer n.hints.mu.Unlock()
+	return len(n.hints.queue)
 }
+
+// Claiming is how many callers of Claim wait for the next statement.
+func (db *DB) Claiming() int {
+	db.claims.mu.Lock()
+	defer db.claims.mu.Unlock()
+	return len(db.claims.queue)
+}
+
+// Hold takes a connection out of the pool.
+func (db *DB) Hold(ctx context.Context) (*pgxpool.Conn, error) { return db.pool.Acquire(ctx) }
 
 // Payloads is what a batch is sent as.
 func Payloads(ids []login.ID) []string {
-	hints := make([]hint, len(ids))
+	hints := make([]*hint, len(ids))
 	for i, id := range ids {
-		hints[i].id = id
+		hints[i] = &hint{item: id}
 	}
 	return payloads(hints)
 }

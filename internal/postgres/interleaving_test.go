@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -188,6 +189,7 @@ func (m *model) draw() act {
 	acts := []act{
 		{"begin", func() string { return m.begin(s) }},
 		{"begin", func() string { return m.begin(s) }},
+		{"four begin", func() string { return m.beginTogether(s, 4) }},
 		{a.name + " resumes", func() string { return m.resume(s, a) }},
 		{a.name + " loses a stream", func() string { return m.leave(s, a, 1) }},
 		{a.name + " loses all streams", func() string { return m.leave(s, a, 3) }},
@@ -247,6 +249,13 @@ func (m *model) begin(s *login.Service) string {
 	}
 	m.attempts = append(m.attempts, a)
 	return fmt.Sprintf("%s holds scene %d", a.name, l.Scene)
+}
+
+// beginTogether starts more logins than one instance claims for in a statement of its own.
+func (m *model) beginTogether(s *login.Service, n int) string {
+	told := make([]string, n)
+	atOnce(n, func(i int) { told[i] = m.begin(s) })
+	return strings.Join(told, ", ")
 }
 
 func (m *model) resume(s *login.Service, a *attempt) string {

@@ -12,14 +12,6 @@ import (
 	"scanlogin/internal/postgres/pgstore"
 )
 
-// claimSteps is how many scenes a claim tries. The ring makes the next scene the one
-// that has rested longest, so a few misses in a row mean that the pool is full; a pool
-// that is smaller than this is searched whole.
-const claimSteps = 16
-
-// claimDeadline bounds a claim once it has a connection.
-const claimDeadline = 5 * time.Second
-
 // errRollback ends a transaction whose statement found nothing to change.
 var errRollback = errors.New("postgres: nothing changed")
 
@@ -29,37 +21,12 @@ type Logins struct {
 	AppID string
 }
 
-// Claim walks the ring until it finds a free scene. A statement that was sent is waited
-// for, even when ctx ends meanwhile: the caller can give back the scene that it took,
-// while nobody would know of one that was claimed for a caller who had left.
+// Claim walks the ring until it finds a free scene, together with whoever else wants one.
+// What was sent is waited for, even when ctx ends meanwhile: the caller can give back the
+// scene that it took, while nobody would know of one that was claimed for a caller who had
+// left.
 func (s Logins) Claim(ctx context.Context, id login.ID, ttl, rest time.Duration) (login.Login, error) {
-	conn, err := s.DB.pool.Acquire(ctx)
-	if err != nil {
-		return login.Login{}, err
-	}
-	defer conn.Release()
-	sent, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimDeadline)
-	defer cancel()
-	queries := s.DB.on(conn)
-	for range claimSteps {
-		if err := ctx.Err(); err != nil {
-			return login.Login{}, err
-		}
-		row, err := queries.Claim(sent, pgstore.ClaimParams{Login: id, Ttl: ttl, Rest: rest})
-		if errors.Is(err, pgx.ErrNoRows) {
-			continue
-		}
-		if err != nil {
-			return login.Login{}, err
-		}
-		return login.Login{
-			Ref:       login.Ref{Scene: row.ID, ID: id},
-			State:     login.Waiting,
-			Ticket:    login.Ticket{Ticket: row.Ticket, URL: row.Url},
-			ExpiresIn: ttl,
-		}, nil
-	}
-	return login.Login{}, login.ErrExhausted
+	return s.DB.claims.do(ctx, claim{id: id, ttl: ttl, rest: rest})
 }
 
 // SetTicket gives a waiting login its code.

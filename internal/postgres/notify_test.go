@@ -230,14 +230,22 @@ func TestAStoppedNotifierSendsTheRestAndRefuses(t *testing.T) {
 	await(t, "the refusal", func() bool { return n.Notify(t.Context(), newID()) != nil })
 }
 
-func TestNotifyGivesUpWithItsCaller(t *testing.T) {
+func TestNotifyGivesUpWithItsCallerAndSendsAllTheSame(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
+	e := listen(t, w.url, 0)
+	proceed := make(chan struct{})
+	w.db.BeforeEach(func(string, []any) { <-proceed })
+	n, _ := notifier(t, w.db)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	n := postgres.NewNotifier(w.db, channel) // runs nowhere
-	if err := n.Notify(ctx, newID()); !errors.Is(err, context.Canceled) {
+	id := newID()
+	if err := n.Notify(ctx, id); !errors.Is(err, context.Canceled) {
 		t.Errorf("a caller who left was told %v", err)
+	}
+	close(proceed)
+	if got := e.hear(t); got != id {
+		t.Errorf("heard of %v, want %v", got, id)
 	}
 }
 

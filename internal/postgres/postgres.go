@@ -20,6 +20,7 @@ type DB struct {
 	pool    *pgxpool.Pool
 	schema  *schema
 	relaxed *pgstore.Queries // for what a crash of PostgreSQL may forget: see [relaxed]
+	claims  *batcher[claim, login.Login]
 	*pgstore.Queries
 }
 
@@ -32,6 +33,7 @@ func Open(ctx context.Context, url, schemaName string) (*DB, error) {
 	}
 	db := &DB{pool: pool, schema: &schema{name: schemaName}}
 	db.Queries, db.relaxed = db.on(pool), db.on(relaxed{pool})
+	db.claims = &batcher[claim, login.Login]{max: maxClaims, run: db.runClaims}
 	return db, nil
 }
 

@@ -2,9 +2,10 @@ package postgres_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,6 +31,18 @@ func (o older) text(now string) string {
 	return now
 }
 
+// claim is a Claim that was for one login alone.
+func (o older) claim(now string, args []any) (string, []any) {
+	was, ok := o.texts["Claim"]
+	if s := parseStatements(now)[0]; !ok || s.name != "Claim" || strings.Contains(was, "unnest") {
+		return o.text(now), args
+	}
+	for i, all := range args {
+		args[i] = reflect.ValueOf(all).Index(0).Interface()
+	}
+	return "WITH one AS (" + was + ") SELECT $1::uuid AS login, one.* FROM one", args
+}
+
 func parameters(text string) int {
 	different := map[string]bool{}
 	for _, p := range regexp.MustCompile(`\$\d+`).FindAllString(text, -1) {
@@ -43,7 +56,8 @@ func (o older) Exec(ctx context.Context, s string, args ...any) (pgconn.CommandT
 }
 
 func (o older) Query(ctx context.Context, s string, args ...any) (pgx.Rows, error) {
-	return o.DBTX.Query(ctx, o.text(s), args...)
+	s, args = o.claim(s, args)
+	return o.DBTX.Query(ctx, s, args...)
 }
 
 func (o older) QueryRow(ctx context.Context, s string, args ...any) pgx.Row {
@@ -84,12 +98,14 @@ func (w *world) story(by func(step int) *pgstore.Queries, code string) error {
 	if err != nil {
 		return fmt.Errorf("prepare: %w", err)
 	}
-	var claimed pgstore.ClaimRow
-	for claimed.ID == 0 { // the ring passes 0
-		if claimed, err = by(1).Claim(ctx, pgstore.ClaimParams{Login: id, Ttl: time.Minute}); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+	var rows []pgstore.ClaimRow
+	for len(rows) == 0 { // the ring passes 0
+		p := pgstore.ClaimParams{Logins: []login.ID{id}, Ttls: []time.Duration{time.Minute}, Rests: []time.Duration{0}}
+		if rows, err = by(1).Claim(ctx, p); err != nil {
 			return fmt.Errorf("claim: %w", err)
 		}
 	}
+	claimed := rows[0]
 	if claimed.Ticket == "" {
 		claimed.Ticket = code + " of its own"
 		n, err := by(2).SetTicket(ctx, pgstore.SetTicketParams{Ticket: claimed.Ticket, Url: code, ID: 1, Login: id})

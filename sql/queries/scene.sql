@@ -1,22 +1,35 @@
--- name: Claim :one
--- One step of the ring. No row: that scene is held, resting, or being claimed right now.
--- The inner SELECT around nextval makes it run once; bare, it would run for every row.
+-- name: Claim :many
+-- One step of the ring for each login. No row for a login: that scene is held, resting, or
+-- being claimed right now; or the ring is so small that another of these logins has it.
+-- A volatile nextval in a subquery runs once for each row of that; as a condition on the
+-- scene it would run for every row of the table.
 -- A ticket made ahead is taken along where it outlives the claim and was stored on this
 -- timeline, and shown to nobody else.
+-- The LIMIT is what there is. It makes the planner expect one login instead of ten: the plan
+-- for any number then finds scenes by their key, and is kept instead of made anew each time.
+WITH step AS MATERIALIZED (
+    SELECT w.login, w.ttl, w.rest, nextval('scanlogin.scene_ring') AS scene
+    FROM (
+        SELECT unnest(@logins::uuid[]) AS login, unnest(@ttls::interval[]) AS ttl, unnest(@rests::interval[]) AS rest
+        LIMIT cardinality(@logins::uuid[])
+    ) w
+)
 UPDATE scanlogin.scene s
-SET login = @login::uuid, state = 'waiting', openid = NULL, account_id = NULL, place = '',
+SET login = free.login, state = 'waiting', openid = NULL, account_id = NULL, place = '',
     ticket = CASE WHEN s.ready_until >= free.until AND s.ready_timeline = free.timeline THEN s.ready_ticket ELSE '' END,
     url = CASE WHEN s.ready_until >= free.until AND s.ready_timeline = free.timeline THEN s.ready_url ELSE '' END,
     ready_ticket = '', ready_url = '', ready_until = 'epoch',
     watchers = 1, expires_at = free.until
 FROM (
-    SELECT f.id, now() + @ttl::interval AS until, scanlogin.timeline() AS timeline
-    FROM scanlogin.scene f
-    WHERE f.id = (SELECT nextval('scanlogin.scene_ring')) AND f.expires_at <= now() - @rest::interval
-    FOR UPDATE SKIP LOCKED
+    SELECT step.login, f.id, now() + step.ttl AS until, scanlogin.timeline() AS timeline
+    FROM step CROSS JOIN LATERAL (
+        SELECT id FROM scanlogin.scene
+        WHERE id = step.scene AND expires_at <= now() - step.rest
+        FOR UPDATE SKIP LOCKED
+    ) f
 ) free
 WHERE s.id = free.id
-RETURNING s.id, s.ticket, s.url;
+RETURNING free.login::uuid AS login, s.id, s.ticket, s.url;
 
 -- name: SetTicket :execrows
 UPDATE scanlogin.scene SET ticket = @ticket, url = @url

@@ -106,44 +106,76 @@ func (q *Queries) Bind(ctx context.Context, arg BindParams) (int64, error) {
 	return result.RowsAffected(), nil
 }
 
-const claim = `-- name: Claim :one
+const claim = `-- name: Claim :many
+WITH step AS MATERIALIZED (
+    SELECT w.login, w.ttl, w.rest, nextval('scanlogin.scene_ring') AS scene
+    FROM (
+        SELECT unnest($1::uuid[]) AS login, unnest($2::interval[]) AS ttl, unnest($3::interval[]) AS rest
+        LIMIT cardinality($1::uuid[])
+    ) w
+)
 UPDATE scanlogin.scene s
-SET login = $1::uuid, state = 'waiting', openid = NULL, account_id = NULL, place = '',
+SET login = free.login, state = 'waiting', openid = NULL, account_id = NULL, place = '',
     ticket = CASE WHEN s.ready_until >= free.until AND s.ready_timeline = free.timeline THEN s.ready_ticket ELSE '' END,
     url = CASE WHEN s.ready_until >= free.until AND s.ready_timeline = free.timeline THEN s.ready_url ELSE '' END,
     ready_ticket = '', ready_url = '', ready_until = 'epoch',
     watchers = 1, expires_at = free.until
 FROM (
-    SELECT f.id, now() + $2::interval AS until, scanlogin.timeline() AS timeline
-    FROM scanlogin.scene f
-    WHERE f.id = (SELECT nextval('scanlogin.scene_ring')) AND f.expires_at <= now() - $3::interval
-    FOR UPDATE SKIP LOCKED
+    SELECT step.login, f.id, now() + step.ttl AS until, scanlogin.timeline() AS timeline
+    FROM step CROSS JOIN LATERAL (
+        SELECT id FROM scanlogin.scene
+        WHERE id = step.scene AND expires_at <= now() - step.rest
+        FOR UPDATE SKIP LOCKED
+    ) f
 ) free
 WHERE s.id = free.id
-RETURNING s.id, s.ticket, s.url
+RETURNING free.login::uuid AS login, s.id, s.ticket, s.url
 `
 
 type ClaimParams struct {
-	Login login.ID
-	Ttl   time.Duration
-	Rest  time.Duration
+	Logins []login.ID
+	Ttls   []time.Duration
+	Rests  []time.Duration
 }
 
 type ClaimRow struct {
+	Login  login.ID
 	ID     int32
 	Ticket string
 	Url    string
 }
 
-// One step of the ring. No row: that scene is held, resting, or being claimed right now.
-// The inner SELECT around nextval makes it run once; bare, it would run for every row.
+// One step of the ring for each login. No row for a login: that scene is held, resting, or
+// being claimed right now; or the ring is so small that another of these logins has it.
+// A volatile nextval in a subquery runs once for each row of that; as a condition on the
+// scene it would run for every row of the table.
 // A ticket made ahead is taken along where it outlives the claim and was stored on this
 // timeline, and shown to nobody else.
-func (q *Queries) Claim(ctx context.Context, arg ClaimParams) (ClaimRow, error) {
-	row := q.db.QueryRow(ctx, claim, arg.Login, arg.Ttl, arg.Rest)
-	var i ClaimRow
-	err := row.Scan(&i.ID, &i.Ticket, &i.Url)
-	return i, err
+// The LIMIT is what there is. It makes the planner expect one login instead of ten: the plan
+// for any number then finds scenes by their key, and is kept instead of made anew each time.
+func (q *Queries) Claim(ctx context.Context, arg ClaimParams) ([]ClaimRow, error) {
+	rows, err := q.db.Query(ctx, claim, arg.Logins, arg.Ttls, arg.Rests)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ClaimRow
+	for rows.Next() {
+		var i ClaimRow
+		if err := rows.Scan(
+			&i.Login,
+			&i.ID,
+			&i.Ticket,
+			&i.Url,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const complete = `-- name: Complete :execrows
