@@ -334,7 +334,7 @@ func (c *checker) scanned(e *entry) {
 		c.bad(badTooQuiet, "a scan of a code that nobody has shown", *e)
 		return
 	}
-	if !e.Acknowledged {
+	if !e.Acknowledged && len(e.Statuses) > 0 {
 		c.unanswered++
 	}
 	l.scans = append(l.scans, scan{*e, start})
@@ -516,7 +516,7 @@ func (c *checker) owned(l *login) {
 		switch s := &l.scans[n]; {
 		case s.entitled():
 			told[s.Person] = true
-		case !s.Acknowledged:
+		case !s.Acknowledged && len(s.Statuses) > 0: // else the phone itself has refused the code
 			unsure[s.Person] = true
 		}
 	}

@@ -31,6 +31,10 @@ func scans(push int, who, ticket string, when float64, reply string) []entry {
 	e := entry{At: at(when), Kind: kindScanStart, Scan: push, Person: who, Ticket: ticket}
 	done := e
 	done.At, done.Kind, done.Asked, done.Acknowledged, done.Reply = at(when+0.1), kindScan, e.At, reply != "", reply
+	done.Statuses = []int{200}
+	if !done.Acknowledged {
+		done.Statuses = []int{0, 503, 0}
+	}
 	return []entry{e, done}
 }
 
