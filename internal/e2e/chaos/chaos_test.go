@@ -110,7 +110,7 @@ func TestBrokenProgramsAreFoundOut(t *testing.T) {
 			want:    badOther,
 		},
 		"a claim takes scenes that are held": {
-			patches: []patch{{scenes, "AND f.expires_at <= now() - $3::interval", "AND $3::interval IS NOT NULL"}},
+			patches: []patch{{scenes, " AND expires_at <= now() - step.rest", ""}},
 			pool:    26,
 			want:    badHeld,
 		},
