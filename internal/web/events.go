@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -83,11 +82,11 @@ func (s *Server) firstEvent(l login.Login) ([]byte, error) {
 	if l.State != login.Waiting {
 		return s.Hub.Event(l.State), nil
 	}
-	png, err := drawQR(l.URL)
+	image, err := s.pictures.of(l.URL)
 	if err != nil {
 		return nil, fmt.Errorf("drawing the code of scene %d: %w", l.Scene, err)
 	}
-	return stream.QR(l, "data:image/png;base64,"+base64.StdEncoding.EncodeToString(png)), nil
+	return stream.QR(l, image), nil
 }
 
 // tell says in the stream why there is none.

@@ -1,48 +1,66 @@
 package web
 
 import (
-	"bytes"
-	"image"
-	"image/color"
-	"image/png"
+	"encoding/base64"
+	"sync"
 
-	"github.com/boombuler/barcode/qr"
+	"rsc.io/qr"
 )
 
-// A module is modulePixels wide, with a margin of quietZone modules around the code
-// (ISO/IEC 18004 asks for four).
-const (
-	modulePixels = 8
-	quietZone    = 4
-)
+// modulePixels is how wide a module is. The page enlarges the picture in whole squares.
+const modulePixels = 4
 
-// drawQR draws content as a PNG of one bit a pixel: about 1 KB, sharp on a screen and
-// large enough to be saved and scanned from an album.
+// drawQR draws content as a PNG of one bit a pixel, about 1 KB, with the margin of four
+// modules that ISO/IEC 18004 asks for. The encoder always takes the first mask instead of
+// weighing all eight, which costs thirty times as much: scanners read one as well as the
+// other.
 func drawQR(content string) ([]byte, error) {
-	code, err := qr.Encode(content, qr.M, qr.Auto)
+	code, err := qr.Encode(content, qr.M)
 	if err != nil {
 		return nil, err
 	}
-	n := code.Bounds().Dx()
-	side := (n + 2*quietZone) * modulePixels
-	img := image.NewPaletted(image.Rect(0, 0, side, side), color.Palette{color.White, color.Black})
-	for y := range n {
-		for x := range n {
-			if r, _, _, _ := code.At(x, y).RGBA(); r == 0 {
-				fillModule(img, x+quietZone, y+quietZone)
-			}
-		}
-	}
-	var b bytes.Buffer
-	err = (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&b, img)
-	return b.Bytes(), err
+	code.Scale = modulePixels
+	return code.PNG(), nil
 }
 
-func fillModule(img *image.Paletted, x, y int) {
-	for dy := range modulePixels {
-		start := img.PixOffset(x*modulePixels, y*modulePixels+dy)
-		for i := range modulePixels {
-			img.Pix[start+i] = 1
-		}
+// generation is how many pictures are kept at least: those of the last minutes, about
+// 3 MB. Twice as many are kept at most.
+const generation = 2048
+
+// pictures keeps codes that were drawn, for the browsers that reconnect.
+type pictures struct {
+	mu         sync.Mutex
+	young, old map[string]string // data URIs by content
+}
+
+// of returns the code of content as a data URI.
+func (p *pictures) of(content string) (string, error) {
+	if uri, ok := p.kept(content); ok {
+		return uri, nil
 	}
+	png, err := drawQR(content)
+	if err != nil {
+		return "", err
+	}
+	uri := "data:image/png;base64," + base64.StdEncoding.EncodeToString(png)
+	p.keep(content, uri)
+	return uri, nil
+}
+
+func (p *pictures) kept(content string) (uri string, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if uri, ok = p.young[content]; !ok {
+		uri, ok = p.old[content]
+	}
+	return uri, ok
+}
+
+func (p *pictures) keep(content, uri string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.young == nil || len(p.young) == generation {
+		p.young, p.old = make(map[string]string), p.young
+	}
+	p.young[content] = uri
 }

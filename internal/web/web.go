@@ -50,6 +50,8 @@ type Server struct {
 	pages   pages
 	foreign *http.CrossOriginProtection
 
+	pictures pictures
+
 	// One for each kind: a flood of one doesn't hold up the others, nor does WeChat, which
 	// a login waits for that has no code ready.
 	callbacks, begins, resumes gate
