@@ -163,7 +163,10 @@ func (w *world) logins(ctx context.Context, from, to int) error {
 			}
 		})
 	}
+	tick := time.NewTicker(time.Second / time.Duration(w.rate))
+	defer tick.Stop()
 	for n := from; n < to && ctx.Err() == nil; n++ {
+		<-tick.C
 		select {
 		case numbers <- n:
 		case <-ctx.Done():
