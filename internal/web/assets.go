@@ -43,7 +43,15 @@ func (a assets) url(name string) string { return "/static/" + name + "?v=" + a[n
 
 // serve sends an asset, to be kept for good where the address has its digest.
 func (a assets) serve(w http.ResponseWriter, r *http.Request) error {
-	name := strings.TrimPrefix(r.URL.Path, "/static/")
+	return a.send(w, r, strings.TrimPrefix(r.URL.Path, "/static/"))
+}
+
+// favicon is what browsers ask for on pages that name no icon.
+func (a assets) favicon(w http.ResponseWriter, r *http.Request) error {
+	return a.send(w, r, "favicon.svg")
+}
+
+func (a assets) send(w http.ResponseWriter, r *http.Request, name string) error {
 	f, ok := a[name]
 	if !ok {
 		return echo.ErrNotFound

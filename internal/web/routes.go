@@ -26,6 +26,7 @@ func (s *Server) Handler() (http.Handler, error) {
 
 	get(e, "/", s.home)
 	get(e, "/static/*", s.assets.serve)
+	get(e, "/favicon.ico", s.assets.favicon)
 	get(e, "/login", s.loginPage)
 	e.GET("/login/events", plain(s.events))
 

@@ -142,7 +142,7 @@ func (d *database) failover(ctx context.Context) error {
 	}
 	d.servers[0].Kill()
 	d.serving = 1
-	return d.execute(ctx, "SELECT pg_promote()")
+	return d.servers[1].Promote(ctx)
 }
 
 // addPeople makes an account for everybody, all with the password of the account that is
