@@ -1,10 +1,14 @@
 package postgres_test
 
 import (
+	"context"
 	"log/slog"
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres"
@@ -81,4 +85,46 @@ func logIn(t *testing.T, s *login.Service) {
 		t.Fatalf("%+v", changed)
 	}
 	must(s.Complete(ctx, login.Key{Scene: l.Scene, Secret: secret}, newHash()))
+}
+
+// A statement that PostgreSQL expects to be cheaper when planned for its very parameters is
+// planned each time that it runs, which takes longer than to run it.
+func TestTheStatementsOfALoginArePlannedOnce(t *testing.T) {
+	t.Parallel()
+	const logins = 20
+	w := newWorld(t, 2*logins)
+	for name, scenes := range map[string]int32{"a small pool": 2 * logins, "a large pool": 20_000} {
+		w.resize(scenes)
+		w.exec("ANALYZE scanlogin.scene")
+		db := w.open(w.url + "&pool_max_conns=1")
+		notifier, stop := notifier(t, db)
+		story := &login.Service{
+			Store:    postgres.Logins{DB: db, AppID: appID},
+			Tickets:  func(context.Context, int32, time.Duration) (login.Ticket, error) { return newCode(), nil },
+			Notify:   notifier.Notify,
+			SceneTTL: long, BindTTL: long, SessionTTL: long,
+			Logger: slog.New(slog.DiscardHandler),
+		}
+		w.exec("INSERT INTO scanlogin.account (name, password) VALUES ('somebody', '') ON CONFLICT DO NOTHING")
+		w.exec("INSERT INTO scanlogin.wechat_identity (appid, openid, account_id) SELECT $1, 'somebody', id FROM scanlogin.account ON CONFLICT DO NOTHING", appID)
+		for range logins {
+			logIn(t, story)
+		}
+		conn, err := db.Hold(t.Context())
+		w.ok(err)
+		// PostgreSQL 13 doesn't say.
+		rows, err := conn.Query(t.Context(), `SELECT statement FROM pg_prepared_statements p WHERE (to_jsonb(p)->>'custom_plans')::int > 10`)
+		w.ok(err)
+		again, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		w.ok(err)
+		for _, statement := range again {
+			t.Errorf("with %s this is planned each time: %s", name, statement)
+		}
+		conn.Release()
+		stop()
+	}
+}
+
+func newCode() login.Ticket {
+	return login.Ticket{Ticket: "ticket " + newID().String(), URL: "http://weixin.qq.com/q/x"}
 }

@@ -93,14 +93,17 @@ FROM held WHERE s.id = held.id;
 
 -- name: Look :many
 -- Of these, the logins whose state is no longer what their streams were told. One that
--- is out of time, or that lost its scene, has expired.
+-- is out of time, or that lost its scene, has expired. The LIMIT is as in Claim.
 SELECT l.id, l.login, l.state, l.ticket, l.url, l.expires_in
 FROM (
     SELECT w.id::integer AS id, w.login::uuid AS login, w.seen,
         (CASE WHEN s.state = 'completed' OR s.expires_at > now() THEN s.state ELSE 'expired' END)::text AS state,
         coalesce(s.ticket, '')::text AS ticket, coalesce(s.url, '')::text AS url,
         greatest(extract(epoch FROM s.expires_at - now()), 0)::float8 AS expires_in
-    FROM (SELECT unnest(@ids::integer[]) AS id, unnest(@logins::uuid[]) AS login, unnest(@seen::text[]) AS seen) w
+    FROM (
+        SELECT unnest(@ids::integer[]) AS id, unnest(@logins::uuid[]) AS login, unnest(@seen::text[]) AS seen
+        LIMIT cardinality(@ids::integer[])
+    ) w
     LEFT JOIN scanlogin.scene s ON s.id = w.id AND s.login = w.login
 ) l
 WHERE l.state <> l.seen;

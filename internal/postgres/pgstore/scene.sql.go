@@ -276,7 +276,10 @@ FROM (
         (CASE WHEN s.state = 'completed' OR s.expires_at > now() THEN s.state ELSE 'expired' END)::text AS state,
         coalesce(s.ticket, '')::text AS ticket, coalesce(s.url, '')::text AS url,
         greatest(extract(epoch FROM s.expires_at - now()), 0)::float8 AS expires_in
-    FROM (SELECT unnest($1::integer[]) AS id, unnest($2::uuid[]) AS login, unnest($3::text[]) AS seen) w
+    FROM (
+        SELECT unnest($1::integer[]) AS id, unnest($2::uuid[]) AS login, unnest($3::text[]) AS seen
+        LIMIT cardinality($1::integer[])
+    ) w
     LEFT JOIN scanlogin.scene s ON s.id = w.id AND s.login = w.login
 ) l
 WHERE l.state <> l.seen
@@ -298,7 +301,7 @@ type LookRow struct {
 }
 
 // Of these, the logins whose state is no longer what their streams were told. One that
-// is out of time, or that lost its scene, has expired.
+// is out of time, or that lost its scene, has expired. The LIMIT is as in Claim.
 func (q *Queries) Look(ctx context.Context, arg LookParams) ([]LookRow, error) {
 	rows, err := q.db.Query(ctx, look, arg.Ids, arg.Logins, arg.Seen)
 	if err != nil {

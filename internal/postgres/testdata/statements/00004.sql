@@ -191,6 +191,21 @@ FROM (
 ) l
 WHERE l.state <> l.seen;
 
+-- name: Look
+SELECT l.id, l.login, l.state, l.ticket, l.url, l.expires_in
+FROM (
+    SELECT w.id::integer AS id, w.login::uuid AS login, w.seen,
+        (CASE WHEN s.state = 'completed' OR s.expires_at > now() THEN s.state ELSE 'expired' END)::text AS state,
+        coalesce(s.ticket, '')::text AS ticket, coalesce(s.url, '')::text AS url,
+        greatest(extract(epoch FROM s.expires_at - now()), 0)::float8 AS expires_in
+    FROM (
+        SELECT unnest($1::integer[]) AS id, unnest($2::uuid[]) AS login, unnest($3::text[]) AS seen
+        LIMIT cardinality($1::integer[])
+    ) w
+    LEFT JOIN scanlogin.scene s ON s.id = w.id AND s.login = w.login
+) l
+WHERE l.state <> l.seen;
+
 -- name: Notify
 SELECT pg_notify($1::text, payload) FROM unnest($2::text[]) AS payload;
 
