@@ -10,6 +10,7 @@ import (
 
 	"scanlogin/internal/postgres"
 	"scanlogin/internal/stream"
+	"scanlogin/internal/web"
 )
 
 // newRemoved counts what the housekeeper removes.
@@ -20,10 +21,10 @@ func newRemoved() *prometheus.CounterVec {
 }
 
 // registerMetrics exports what this instance knows of itself.
-func registerMetrics(r prometheus.Registerer, hub *stream.Hub, quota postgres.Quota) {
-	counter := func(name, help string, value func(stream.Stats) uint64) prometheus.Collector {
+func registerMetrics(r prometheus.Registerer, hub *stream.Hub, site func() web.Stats, quota postgres.Quota) {
+	counter := func(name, help string, value func() uint64) prometheus.Collector {
 		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 {
-			return float64(value(hub.Stats()))
+			return float64(value())
 		})
 	}
 	r.MustRegister(
@@ -37,11 +38,15 @@ func registerMetrics(r prometheus.Registerer, hub *stream.Hub, quota postgres.Qu
 			Name: "scanlogin_codes_made_today", Help: "QR codes made since midnight in Shanghai, by all instances; NaN when the database doesn't say.",
 		}, func() float64 { return codesMadeToday(quota) }),
 		counter("scanlogin_streams_opened_total", "Event streams that were opened.",
-			func(s stream.Stats) uint64 { return s.Opened }),
+			func() uint64 { return hub.Stats().Opened }),
 		counter("scanlogin_events_pushed_total", "Events pushed into open streams.",
-			func(s stream.Stats) uint64 { return s.Pushed }),
+			func() uint64 { return hub.Stats().Pushed }),
 		counter("scanlogin_sweep_hits_total", "Changes that no NOTIFY told of, found by the safety sweep.",
-			func(s stream.Stats) uint64 { return s.SweepHits }),
+			func() uint64 { return hub.Stats().SweepHits }),
+		counter("scanlogin_callbacks_turned_away_total", "Callbacks answered with 503 because too many were waiting already; WeChat pushes them again.",
+			func() uint64 { return site().CallbacksTurnedAway }),
+		counter("scanlogin_streams_turned_away_total", "Browsers told to come back a little later because too many were waiting already.",
+			func() uint64 { return site().StreamsTurnedAway }),
 	)
 }
 

@@ -111,11 +111,15 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 	if err != nil {
 		return nil, err
 	}
-	return i, i.listen(ctx, site)
+	handler, err := site.Handler()
+	if err != nil {
+		return nil, err
+	}
+	return i, i.listen(ctx, handler, site.Stats)
 }
 
 // site answers everything that comes in from outside.
-func (i *instance) site(ctx context.Context, logins *login.Service) (http.Handler, error) {
+func (i *instance) site(ctx context.Context, logins *login.Service) (*web.Server, error) {
 	originalID := &postgres.OriginalID{DB: i.db, AppID: i.cfg.WeChatAppID}
 	if err := originalID.Load(ctx); err != nil {
 		return nil, err
@@ -132,7 +136,7 @@ func (i *instance) site(ctx context.Context, logins *login.Service) (http.Handle
 	if err != nil {
 		return nil, err
 	}
-	site := &web.Server{
+	return &web.Server{
 		Config: web.Config{
 			PublicURL:      i.cfg.PublicURL,
 			TrustedProxies: i.cfg.TrustedProxies,
@@ -151,12 +155,11 @@ func (i *instance) site(ctx context.Context, logins *login.Service) (http.Handle
 		Forward:  forwarder,
 		Replies:  replies,
 		Logger:   i.logger,
-	}
-	return site.Handler()
+	}, nil
 }
 
 // listen binds the addresses, so that a busy one is known before anything runs.
-func (i *instance) listen(ctx context.Context, site http.Handler) (err error) {
+func (i *instance) listen(ctx context.Context, site http.Handler, stats func() web.Stats) (err error) {
 	if i.public, err = newServer(ctx, i.cfg.Addr, "ADDR", site, i.logger); err != nil {
 		return err
 	}
@@ -165,7 +168,7 @@ func (i *instance) listen(ctx context.Context, site http.Handler) (err error) {
 	}
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(i.removed)
-	registerMetrics(metrics, i.hub, postgres.Quota{DB: i.db, AppID: i.cfg.WeChatAppID})
+	registerMetrics(metrics, i.hub, stats, postgres.Quota{DB: i.db, AppID: i.cfg.WeChatAppID})
 	i.ops, err = newServer(ctx, i.cfg.OpsAddr, "OPS_ADDR", web.OpsHandler(i.ready, metrics, i.logger), i.logger)
 	return err
 }

@@ -211,6 +211,11 @@ func TestOperatorsAddress(t *testing.T) {
 	if m := b.do(http.MethodGet, ops+"/metrics", content{}).want(t, http.StatusOK); !strings.Contains(m.body, "scanlogin_streams_open 1") {
 		t.Error("no scanlogin_streams_open 1 among the metrics")
 	}
+	for _, name := range []string{"scanlogin_callbacks_turned_away_total", "scanlogin_streams_turned_away_total", "scanlogin_sweep_hits_total"} {
+		if n := w.a.metric(name); n != 0 {
+			t.Errorf("%s is %v", name, n)
+		}
+	}
 	b.do(http.MethodGet, ops+"/debug/pprof/heap", content{}).want(t, http.StatusOK)
 	b.do(http.MethodGet, ops+"/login", content{}).want(t, http.StatusNotFound)
 	for _, path := range []string{"/metrics", "/healthz", "/readyz", "/debug/pprof/", "/debug/pprof/heap"} {
