@@ -202,6 +202,21 @@ func TestEveryWriteHasItsDurability(t *testing.T) {
 	}
 }
 
+// What the housekeeper removes may be removed once more.
+func TestHousekeepingWaitsForNoDisk(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.endedSessions(3, w.account("ann"))
+	w.exec("INSERT INTO scanlogin.wechat_push VALUES ('old', 'logged_in', now() - interval '1 h')")
+	w.exec(witness)
+	h := w.keepHouse()
+	await(t, "the end of what is over", func() bool { return h.counts()["web_session"] == 3 && h.counts()["wechat_push"] == 1 })
+	h.stop()
+	if got := w.levels(); !slices.Equal(got, []string{"off"}) {
+		t.Errorf("committed with synchronous_commit %v, want off", got)
+	}
+}
+
 // lazily opens a pool of one connection whose commits are relaxed: a connection that isn't
 // given back is missed by the next statement.
 func (w *world) lazily(route string) pgstore.DBTX {
