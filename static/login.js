@@ -15,10 +15,11 @@ const REQUEST_MS = 20_000;
 const $ = (id) => document.getElementById(id);
 const pause = (ms) => new Promise((resume) => setTimeout(resume, ms));
 
-// backoff is the wait in ms before try n, counted from 0: 1 s to 30 s, spread
-// so that the pages that one server left don't all come back together.
+// backoff is the wait in ms before try n, counted from 0: 1 s to 12 s, spread
+// so that the pages that one server left don't all come back together. No more:
+// after an outage somebody with a phone in the hand waits for this.
 function backoff(n) {
-  return Math.min(20_000, 1_000 * 2 ** n) * (1 + Math.random() / 2);
+  return Math.min(8_000, 1_000 * 2 ** n) * (1 + Math.random() / 2);
 }
 
 // inTurn runs work while no other tab of this browser does. Two tabs restored

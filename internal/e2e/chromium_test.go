@@ -112,7 +112,7 @@ func TestChromium(t *testing.T) {
 				t.Error("another code after the connection was lost")
 			}
 			w.scan(t, ming, before)
-			page.await(`document.getElementById('panel').dataset.state === 'success' || location.pathname === '/user'`)
+			page.await(`location.pathname === '/user' || document.getElementById('panel').dataset.state === 'success'`)
 		},
 		"Chinese": func(t *testing.T, in window) {
 			in.language = "zh-CN,zh;q=0.9,en;q=0.8"

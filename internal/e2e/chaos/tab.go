@@ -39,7 +39,7 @@ const (
 
 // backoff is the page's wait before try n.
 func backoff(n int) time.Duration {
-	d := min(20*time.Second, time.Second<<min(n, 10))
+	d := min(8*time.Second, time.Second<<min(n, 10))
 	return d + rand.N(d/2)
 }
 
