@@ -143,7 +143,7 @@ func (k *looker) look(ctx context.Context) {
 			k.find(l.ID)
 		}
 		if told := k.push(l); told == 0 && finds {
-			k.hinted(l.ID)
+			k.unfind(l.ID)
 		}
 	}
 }
@@ -158,7 +158,8 @@ func (k *looker) find(id login.ID) {
 	}
 }
 
-func (k *looker) hinted(id login.ID) {
+// unfind is for what its streams had been told already.
+func (k *looker) unfind(id login.ID) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.found, id)
