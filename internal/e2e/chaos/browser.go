@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"scanlogin/internal/e2e/proc"
 )
 
 // What somebody does who wants to log in.
@@ -91,7 +93,7 @@ func (w *world) visits(ctx, beginning context.Context) {
 	for n := range w.browsers {
 		work.Go(func() {
 			// Not all in the first second.
-			pause(beginning, time.Duration(n)*2*time.Second/time.Duration(w.browsers))
+			proc.Pause(beginning, time.Duration(n)*2*time.Second/time.Duration(w.browsers))
 			for beginning.Err() == nil {
 				w.visit(ctx, beginning, next())
 			}
@@ -181,11 +183,11 @@ func (b *browser) story(ctx context.Context, phones *sync.WaitGroup) {
 	case doAway:
 		b.wait(ctx, think/2)
 		b.leave("back")
-		pause(ctx, b.habits.away/2)
+		proc.Pause(ctx, b.habits.away/2)
 		if b.habits.early {
 			scan(b.who)
 		}
-		pause(ctx, b.habits.away/2)
+		proc.Pause(ctx, b.habits.away/2)
 		b.back(ctx)
 	}
 	b.wait(ctx, think)
@@ -195,18 +197,18 @@ func (b *browser) story(ctx context.Context, phones *sync.WaitGroup) {
 	switch b.habits.do {
 	case doTwoPeople:
 		if other, home := b.w.person(doScan); home != nil {
-			pause(ctx, b.habits.away/16)
+			proc.Pause(ctx, b.habits.away/16)
 			scan(other)
 			defer func() { home <- other }()
 			defer phones.Wait()
 		}
 	case doAwayLate:
-		pause(ctx, b.habits.away/64)
+		proc.Pause(ctx, b.habits.away/64)
 		b.leave("back")
-		pause(ctx, b.habits.away)
+		proc.Pause(ctx, b.habits.away)
 		b.back(ctx)
 	case doGone:
-		pause(ctx, b.habits.away/64)
+		proc.Pause(ctx, b.habits.away/64)
 		b.leave("gone")
 		return
 	}

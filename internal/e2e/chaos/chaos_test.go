@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"scanlogin/internal/e2e/proc"
+
 	"go.uber.org/goleak"
 )
 
@@ -19,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func binary(t *testing.T, flags ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "scanlogin")
-	if err := build(t.Context(), path, append([]string{"-race"}, flags...)...); err != nil {
+	if err := proc.Build(t.Context(), path, "cmd/scanlogin", append([]string{"-race"}, flags...)...); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"scanlogin/internal/devpg"
+	"scanlogin/internal/e2e/proc"
 )
 
 // database is one PostgreSQL server, or a primary and its standby.
@@ -121,7 +122,7 @@ func (d *database) outage(ctx context.Context, length time.Duration) error {
 	if err := d.servers[d.serving].Stop(now); err != nil {
 		return err
 	}
-	pause(ctx, length)
+	proc.Pause(ctx, length)
 	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	s, err := devpg.Start(ctx, d.servers[d.serving].Config())

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"scanlogin/internal/e2e/proc"
 	"scanlogin/internal/wechatsim"
 )
 
@@ -21,7 +22,7 @@ func (w *world) fire(ctx context.Context, plan []fault) error {
 	)
 	defer work.Wait()
 	for n, f := range plan {
-		if !pause(ctx, f.at-time.Duration(w.journal.now())*time.Microsecond) {
+		if !proc.Pause(ctx, f.at-time.Duration(w.journal.now())*time.Microsecond) {
 			break
 		}
 		work.Go(func() {
@@ -74,7 +75,7 @@ func (w *world) breakIt(ctx context.Context, f fault) error {
 		w.conns.reset()
 	case faultCallbacks:
 		w.sim.SetFaults(weather(f.mode))
-		pause(ctx, f.length)
+		proc.Pause(ctx, f.length)
 		w.sim.SetFaults(wechatsim.Faults{})
 	}
 	return nil
@@ -87,7 +88,7 @@ func (w *world) restart(ctx context.Context, i *instance, s syscall.Signal, f fa
 	if !i.end(ctx, s, f.kind) {
 		return nil
 	}
-	pause(ctx, f.length)
+	proc.Pause(ctx, f.length)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -114,7 +115,7 @@ func (w *world) cut(ctx context.Context, f fault) {
 	if f.mode == "reset" {
 		return
 	}
-	pause(ctx, f.length)
+	proc.Pause(ctx, f.length)
 	for _, wire := range wires {
 		if f.mode == "hole and reset" {
 			wire.reset()

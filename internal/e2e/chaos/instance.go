@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"scanlogin/internal/e2e/proc"
 )
 
 const (
@@ -42,7 +42,7 @@ type instance struct {
 
 // life is one process of an instance. Its fields are guarded by the instance's lock.
 type life struct {
-	*process
+	*proc.Process
 	reason string // of its end; empty: its own
 	asked  int64  // when it was signalled
 }
@@ -54,11 +54,11 @@ func (i *instance) start(ctx context.Context) error {
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), i.binary, "serve")
 	cmd.Env = i.env
 	cmd.Stdout, cmd.Stderr = i.log, i.log
-	p, err := startProcess(cmd)
+	p, err := proc.Start(cmd)
 	if err != nil {
 		return fmt.Errorf("starting instance %s: %w", i.name, err)
 	}
-	l := &life{process: p}
+	l := &life{Process: p}
 	i.mu.Lock()
 	i.life = l
 	i.mu.Unlock()
@@ -68,9 +68,9 @@ func (i *instance) start(ctx context.Context) error {
 
 // supervise writes down the end of the program, and starts one that ended by itself again.
 func (i *instance) supervise(ctx context.Context, l *life) {
-	<-l.done
+	<-l.Done
 	i.mu.Lock()
-	e := entry{Kind: kindExit, Name: i.name, Detail: l.reason, Code: l.cmd.ProcessState.ExitCode()}
+	e := entry{Kind: kindExit, Name: i.name, Detail: l.reason, Code: l.Cmd.ProcessState.ExitCode()}
 	if l.reason != "" {
 		e.Took = i.journal.now() - l.asked
 	}
@@ -81,7 +81,7 @@ func (i *instance) supervise(ctx context.Context, l *life) {
 	}
 	e.Detail = "itself"
 	i.journal.add(e)
-	if pause(ctx, restartAfter) {
+	if proc.Pause(ctx, restartAfter) {
 		if err := i.start(ctx); err != nil {
 			i.failed.Add(1)
 		}
@@ -93,61 +93,22 @@ func (i *instance) supervise(ctx context.Context, l *life) {
 func (i *instance) end(ctx context.Context, s syscall.Signal, reason string) bool {
 	i.mu.Lock()
 	l := i.life
-	if l == nil || l.exited() {
+	if l == nil || l.Exited() {
 		i.mu.Unlock()
 		return false
 	}
 	l.reason, l.asked = reason, i.journal.now()
-	l.signal(s)
+	l.Signal(s)
 	i.mu.Unlock()
-	l.await(ctx, exitPatience)
+	l.Await(ctx, exitPatience)
 	return true
 }
 
 // ready tells what /readyz says.
-func (i *instance) ready(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+i.ops+"/readyz", http.NoBody)
-	if err != nil {
-		return false
-	}
-	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return false
-	}
-	defer resp.Body.Close()
-	_, _ = io.Copy(io.Discard, resp.Body) // only the status counts
-	return resp.StatusCode == http.StatusOK
-}
+func (i *instance) ready(ctx context.Context) bool { return proc.Ready(ctx, i.ops) }
 
 func (i *instance) awaitReady(ctx context.Context) error {
-	return eventually(ctx, "instance "+i.name+" is ready", func() bool { return i.ready(ctx) })
-}
-
-// eventually waits until cond holds.
-func eventually(ctx context.Context, what string, cond func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	for !cond() {
-		if !pause(ctx, 50*time.Millisecond) {
-			return fmt.Errorf("waiting until %s: %w", what, ctx.Err())
-		}
-	}
-	return nil
-}
-
-// pause is false when ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return proc.Eventually(ctx, "instance "+i.name+" is ready", func() bool { return i.ready(ctx) })
 }
 
 func openLog(dir, name string) (*os.File, error) {

@@ -19,6 +19,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"scanlogin/internal/e2e/proc"
 )
 
 func main() {
@@ -141,7 +143,7 @@ func (w *world) live(ctx context.Context) error {
 	)
 	work.Go(func() { w.scanLate(beginning) })
 	work.Go(func() {
-		for w.enough != nil && pause(beginning, 500*time.Millisecond) {
+		for w.enough != nil && proc.Pause(beginning, 500*time.Millisecond) {
 			if w.enough(w.journal.all()) {
 				leave()
 			}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"scanlogin/internal/e2e/proc"
 	"scanlogin/internal/wechatsim"
 )
 
@@ -144,7 +145,7 @@ func (w *world) scanLate(ctx context.Context) {
 	var work sync.WaitGroup
 	defer work.Wait()
 	rest := 300 * time.Millisecond / time.Duration(w.haste)
-	for n := 0; pause(ctx, rest); n++ {
+	for n := 0; proc.Pause(ctx, rest); n++ {
 		if s := w.crowd.oldPicture(); s != nil {
 			who := w.crowd.late[n%len(w.crowd.late)]
 			work.Go(func() { w.push(ctx, who, s.ticket) })
@@ -156,7 +157,7 @@ func (w *world) scanLate(ctx context.Context) {
 // the account doesn't work.
 func (w *world) phone(ctx context.Context, who person, ticket string) {
 	for range 8 {
-		if done := w.push(ctx, who, ticket); done || !pause(ctx, time.Second+rand.N(time.Second)) {
+		if done := w.push(ctx, who, ticket); done || !proc.Pause(ctx, time.Second+rand.N(time.Second)) {
 			return
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"scanlogin/internal/e2e/proc"
 )
 
 // message is one event of a stream.
@@ -38,7 +40,7 @@ func (s *source) run(ctx context.Context) (status int, from string) {
 		case status != 0:
 			return status, from
 		}
-		pause(ctx, s.retry)
+		proc.Pause(ctx, s.retry)
 	}
 	return 0, ""
 }

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"scanlogin/internal/e2e/proc"
 )
 
 // Times of the login page.
@@ -52,7 +54,7 @@ func (t *tab) run(ctx context.Context) {
 		case stop:
 			return
 		case reopen:
-			if !pause(ctx, after) {
+			if !proc.Pause(ctx, after) {
 				return
 			}
 			next, after = t.follow(ctx)
@@ -181,9 +183,9 @@ func (t *tab) complete(ctx context.Context) (step, time.Duration) {
 				return renew, 0
 			}
 			gone = true
-			pause(ctx, gonePause)
+			proc.Pause(ctx, gonePause)
 		default:
-			pause(ctx, backoff(failures))
+			proc.Pause(ctx, backoff(failures))
 			failures++
 		}
 	}
@@ -219,7 +221,7 @@ func (t *tab) bind(ctx context.Context) step {
 	if err != nil {
 		panic(err) // strings only
 	}
-	pause(ctx, t.habits.think/4)
+	proc.Pause(ctx, t.habits.think/4)
 	for failures := 0; ctx.Err() == nil; failures++ {
 		switch t.post(ctx, kindBind, "/user/bind", string(body)) {
 		case http.StatusOK:
@@ -232,7 +234,7 @@ func (t *tab) bind(ctx context.Context) step {
 		case http.StatusGone:
 			return renew
 		}
-		pause(ctx, backoff(failures))
+		proc.Pause(ctx, backoff(failures))
 	}
 	return stop
 }
@@ -245,6 +247,6 @@ func (t *tab) verify(ctx context.Context) {
 			t.note(entry{Kind: kindSession, Status: a.status, From: a.from, User: a.user, Ticket: t.ticket()})
 			return
 		}
-		pause(ctx, backoff(failures))
+		proc.Pause(ctx, backoff(failures))
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"scanlogin/internal/e2e/proc"
 	"scanlogin/internal/wechatsim"
 )
 
@@ -57,7 +57,7 @@ type world struct {
 	wires     []*wire
 	sim       *wechatsim.Server
 	api       *http.Server
-	balancer  *process
+	balancer  *proc.Process
 	site      string // where browsers and WeChat go
 	instances []*instance
 	client    *http.Client
@@ -82,7 +82,7 @@ func startWorld(ctx context.Context, o options) (w *world, err error) {
 	}()
 	if w.binary == "" {
 		w.binary = filepath.Join(w.dir, "scanlogin")
-		if err := build(ctx, w.binary); err != nil {
+		if err := proc.Build(ctx, w.binary, "cmd/scanlogin"); err != nil {
 			return nil, err
 		}
 	}
@@ -95,7 +95,7 @@ func startWorld(ctx context.Context, o options) (w *world, err error) {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	addrs, err := freeAddrs(ctx, 1+2*o.instances)
+	addrs, err := proc.FreeAddrs(ctx, 1+2*o.instances)
 	if err != nil {
 		return nil, err
 	}
@@ -112,35 +112,9 @@ func startWorld(ctx context.Context, o options) (w *world, err error) {
 	return w, w.startBalancer(ctx, haproxy, addrs[0])
 }
 
-func build(ctx context.Context, path string, flags ...string) error {
-	args := append([]string{"build", "-o", path}, flags...)
-	if out, err := exec.CommandContext(ctx, "go", append(args, "scanlogin/cmd/scanlogin")...).CombinedOutput(); err != nil {
-		return fmt.Errorf("building the program: %w\n%s", err, out)
-	}
-	return nil
-}
-
 func listen(ctx context.Context) (net.Listener, error) {
 	var lc net.ListenConfig
 	return lc.Listen(ctx, "tcp", "127.0.0.1:0")
-}
-
-// freeAddrs finds addresses that nobody listens on, below those that the kernel gives to
-// connections: none may take one while its program is being started again.
-func freeAddrs(ctx context.Context, n int) (addrs []string, err error) {
-	for range 1000 {
-		if len(addrs) == n {
-			return addrs, nil
-		}
-		var lc net.ListenConfig
-		l, err := lc.Listen(ctx, "tcp", "127.0.0.1:"+strconv.Itoa(12_000+rand.IntN(8_000)))
-		if err != nil {
-			continue
-		}
-		defer l.Close() // only at the end, so that none is found twice
-		addrs = append(addrs, l.Addr().String())
-	}
-	return nil, errors.New("no free ports")
 }
 
 // startWeChat starts the simulator, which pushes to the balancer.
@@ -231,17 +205,17 @@ func (w *world) startBalancer(ctx context.Context, haproxy, addr string) error {
 	}
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), haproxy, "-db", "-f", cfg)
 	cmd.Stdout, cmd.Stderr = log, log
-	if w.balancer, err = startProcess(cmd); err != nil {
+	if w.balancer, err = proc.Start(cmd); err != nil {
 		return errors.Join(err, log.Close())
 	}
 	if err := log.Close(); err != nil { // the program has its own
 		return err
 	}
-	err = eventually(ctx, "the balancer has found the instances", func() bool {
+	err = proc.Eventually(ctx, "the balancer has found the instances", func() bool {
 		a := w.request(ctx, http.MethodGet, "/auth/verify", "", "")
-		return a.from != "" || w.balancer.exited()
+		return a.from != "" || w.balancer.Exited()
 	})
-	if err == nil && w.balancer.exited() {
+	if err == nil && w.balancer.Exited() {
 		err = errors.New("haproxy has ended by itself")
 	}
 	return err
@@ -258,8 +232,8 @@ func (w *world) stop(ctx context.Context) (err error) {
 		_ = i.log.Close()
 	}
 	if w.balancer != nil {
-		w.balancer.signal(syscall.SIGKILL)
-		<-w.balancer.done
+		w.balancer.Signal(syscall.SIGKILL)
+		<-w.balancer.Done
 	}
 	if w.sim != nil {
 		w.sim.Close()
