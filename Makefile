@@ -5,11 +5,13 @@ SETUP := internal/tools/setup.sh
 FUZZTIME ?= 1m
 # Flags of chaos: CHAOS='-seed 7 -for 5m -browsers 300 -faults kill,cut -journal FILE'
 CHAOS ?=
+# Flags of bench: BENCH='-rounds 3 -quick'
+BENCH ?=
 # PG=13 to PG=18 takes that version's PostgreSQL, fetched where it isn't installed.
 WITH_PG = $(if $(PG),PG_BIN=$$(internal/tools/postgresql.sh '$(PG)') && export PG_BIN &&)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint generate fuzz chaos bench-first-qr screenshots build setup
+.PHONY: help run test lint generate fuzz chaos bench screenshots build setup
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -48,9 +50,14 @@ chaos: ## crashes, deploys, failover and cuts at random for minutes: nothing may
 	@$(SETUP) postgresql haproxy
 	$(WITH_PG) go run ./internal/e2e/chaos $(CHAOS)
 
-bench-first-qr: ## how long a browser waits for its code, with WeChat at 0 and at 300 ms
-	@$(SETUP) postgresql
-	$(WITH_PG) go run ./internal/e2e/firstqr
+bench: ## ours beside floors and peers, all of it: about half an hour, into docs/performance.md
+	@$(SETUP) postgresql nchan
+	$(WITH_PG) go run ./internal/bench -docs docs $(BENCH)
+
+# Only one of them: claim, stream, push, callback, first-qr.
+bench-%:
+	@$(SETUP) postgresql nchan
+	$(WITH_PG) go run ./internal/bench -docs docs $(BENCH) $*
 
 screenshots: ## docs/images, taken anew
 	@$(SETUP) postgresql chromium

@@ -14,37 +14,27 @@ import (
 // codePatience is longer than an instance waits for WeChat.
 const codePatience = 10 * time.Second
 
-// load opens browsers at a steady rate, at the instances in turn, however long those
-// before take, and waits for the last one. The error is that of ctx.
-func (w *world) load(ctx context.Context, rate int, length time.Duration) (result, error) {
-	var (
-		mu   sync.Mutex
-		r    result
-		work sync.WaitGroup
-	)
-	defer work.Wait()
+// browse opens browsers at a steady rate, at the instances in turn, however long those
+// before take, and waits for the last one. It returns how long each waited for its code;
+// one that got none is an error.
+func (w *world) browse(ctx context.Context, rate int, length time.Duration) ([]time.Duration, error) {
+	n := int(length.Seconds() * float64(rate))
+	waits, errs := make([]time.Duration, n), make([]error, n)
+	var work sync.WaitGroup
 	tick := time.NewTicker(time.Second / time.Duration(rate))
 	defer tick.Stop()
-	for n := range int(length.Seconds() * float64(rate)) {
+	for i := range n {
 		select {
 		case <-ctx.Done():
-			return result{}, ctx.Err()
+			work.Wait()
+			return nil, ctx.Err()
 		case <-tick.C:
 		}
-		addr := w.addrs[n%len(w.addrs)]
-		work.Go(func() {
-			wait, err := firstCode(ctx, addr)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				r.failed = append(r.failed, err)
-				return
-			}
-			r.waits = append(r.waits, wait)
-		})
+		addr := w.instances[i%len(w.instances)].addr
+		work.Go(func() { waits[i], errs[i] = firstCode(ctx, addr) })
 	}
 	work.Wait()
-	return r, ctx.Err()
+	return waits, errors.Join(errs...)
 }
 
 // firstCode is how long a browser that was never here waits for its code, on a new
