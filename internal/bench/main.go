@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // bench is one of the measurements.
@@ -25,19 +26,23 @@ type bench struct {
 	title string
 	about string // Markdown: what is measured, and how it is to be read
 	run   func(context.Context, options) (result, error)
+	// judged: a target that is missed is an error. It is run only where it is named.
+	judged bool
 }
 
 // benches are in the order of a login.
 func benches() []bench {
 	return []bench{
-		{"first-qr", "How long a browser waits for its code", aboutFirstQR, benchFirstQR},
+		{"first-qr", "How long a browser waits for its code", aboutFirstQR, benchFirstQR, false},
+		{"soak", "An hour of churn", aboutSoak, benchSoak, true},
 	}
 }
 
 // options are for every bench.
 type options struct {
 	rounds int
-	quick  bool // smaller, to see whether it runs; the figures mean little
+	quick  bool          // smaller, to see whether it runs; the figures mean little
+	length time.Duration // of the soak
 }
 
 // pick is n, or few where it should be quick.
@@ -77,6 +82,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	f.IntVar(&o.rounds, "rounds", 5, "of each measurement, interleaved")
 	f.BoolVar(&o.quick, "quick", false, "small, to see whether it runs: the figures mean little")
+	f.DurationVar(&o.length, "for", time.Hour, "length of the soak")
 	docs := f.String("docs", "", "the `folder` whose performance.md gets the tables; empty: they are printed only")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -99,11 +105,15 @@ func run(ctx context.Context, args []string) error {
 		}
 		r.bench, r.Name, r.Machine = b, b.name, thisMachine()
 		fmt.Println(r.markdown())
-		if *docs == "" {
-			continue
+		if *docs != "" {
+			if err := r.save(*docs); err != nil {
+				return err
+			}
 		}
-		if err := r.save(*docs); err != nil {
-			return err
+		if b.judged {
+			if err := r.failed(); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -116,11 +126,11 @@ func names() (all []string) {
 	return all
 }
 
-// choose finds the benches of these names; all, where none is named.
+// choose finds the benches of these names; all that only measure, where none is named.
 func choose(args []string) ([]bench, error) {
 	all := benches()
 	if len(args) == 0 {
-		return all, nil
+		return slices.DeleteFunc(all, func(b bench) bool { return b.judged }), nil
 	}
 	var chosen []bench
 	for _, name := range args {

@@ -37,6 +37,7 @@ type worldOptions struct {
 	settings  map[string]string // environment variables of every instance
 	postgres  map[string]string // settings of the server
 	swarm     bool              // builds cmd/swarm too
+	progress  io.Writer         // gets what swarm says meanwhile; nil: nobody
 }
 
 // world is a database, instances and WeChat.
@@ -204,7 +205,10 @@ func (w *world) swarm(ctx context.Context, addrs []string, args ...string) (swar
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.Env = append(os.Environ(), "WECHAT_TOKEN="+token)
 	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = io.Discard, &out
+	cmd.Stderr = &out
+	if w.progress != nil {
+		cmd.Stderr = io.MultiWriter(&out, w.progress)
+	}
 	err := cmd.Run()
 	if code := cmd.ProcessState.ExitCode(); err != nil && code != 1 {
 		return r, fmt.Errorf("swarm: %w\n%s", err, out.String())
