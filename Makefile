@@ -11,7 +11,7 @@ BENCH ?=
 WITH_PG = $(if $(PG),PG_BIN=$$(internal/tools/postgresql.sh '$(PG)') && export PG_BIN &&)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint generate fuzz chaos bench screenshots build setup
+.PHONY: help run test lint generate fuzz chaos soak bench screenshots build setup
 
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -45,6 +45,10 @@ fuzz: ## every fuzz target for FUZZTIME
 			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$package; \
 		done; \
 	done
+
+soak: ## an hour of churn at 15,000 streams: nothing may have grown by its end
+	@$(SETUP) postgresql
+	$(WITH_PG) go run ./internal/bench -docs docs $(BENCH) soak
 
 chaos: ## crashes, deploys, failover and cuts at random for minutes: nothing may be lost
 	@$(SETUP) postgresql haproxy

@@ -30,6 +30,14 @@ type bench struct {
 	judged bool
 }
 
+// target is make's.
+func (b bench) target() string {
+	if b.judged {
+		return b.name
+	}
+	return "bench-" + b.name
+}
+
 // benches are in the order of a login.
 func benches() []bench {
 	return []bench{

@@ -129,7 +129,7 @@ func trimZeros(s string) string {
 // markdown is the section of docs/performance.md, without its pictures' files.
 func (r result) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "## %s\n\n%s\n\n`make bench-%s`, on %s.\n", r.bench.title, strings.TrimSpace(r.bench.about), r.Name, r.Machine)
+	fmt.Fprintf(&b, "## %s\n\n%s\n\n`make %s`, on %s.\n", r.bench.title, strings.TrimSpace(r.bench.about), r.bench.target(), r.Machine)
 	for _, t := range r.Tables {
 		t.write(&b)
 	}
