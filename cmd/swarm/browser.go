@@ -38,6 +38,11 @@ type browser struct {
 	stream *stream    // nil: not connected
 	open   bool       // its answer was a stream
 	cut    time.Time  // when the hang-up was due, until the browser has noticed
+
+	// Of a held stream, for who scans it.
+	code    code
+	shownAt time.Time
+	fate    chan event // what came of the scan; nil: it wasn't scanned
 }
 
 // browse is a browser that opens the page at due.
@@ -256,6 +261,11 @@ type code struct {
 	ExpiresIn int    `json:"expires_in"`
 }
 
+// expires is when a code runs out at the earliest: the seconds left were rounded up.
+func (c code) expires(shown time.Time) time.Time {
+	return shown.Add(time.Duration(c.ExpiresIn-1) * time.Second)
+}
+
 // shown reads a qr event. A code that isn't the one before counts as changed, unless the
 // page has asked for another.
 func (b *browser) shown(e event) (code, error) {
@@ -271,9 +281,41 @@ func (b *browser) shown(e event) (code, error) {
 	return c, nil
 }
 
+// show notes the code of a held stream; an empty one can't be scanned.
+func (b *browser) show(c code, at time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.code, b.shownAt = c, at
+}
+
+// offer is the scan of what a held stream shows, once. It is false where that is nothing.
+func (b *browser) offer(due time.Time) (code, *scan, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	sc := &scan{due: due, expires: b.code.expires(b.shownAt)}
+	if b.fate != nil || !due.Before(sc.expires) {
+		return code{}, nil, false
+	}
+	b.fate = make(chan event, 1)
+	return b.code, sc, true
+}
+
+// tell passes the event that comes first after a scan on to who scanned. It reports
+// whether there was a scan.
+func (b *browser) tell(e event) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	select {
+	case b.fate <- e:
+	default: // nobody has scanned, or it was told
+	}
+	return b.fate != nil
+}
+
 // renew asks for another code, as the button does.
 func (b *browser) renew(due time.Time) {
 	b.ticket = ""
+	b.show(code{}, time.Time{})
 	b.fresh(due)
 }
 

@@ -68,6 +68,7 @@ func (s *swarm) run(ctx context.Context) {
 	defer cancel()
 	var schedules sync.WaitGroup
 	schedules.Go(func() { s.begin(window, all) })
+	schedules.Go(func() { s.scanStreams(window, all) })
 	schedules.Go(func() { s.churnStreams(window) })
 	<-window.Done()
 	stop()
@@ -108,18 +109,25 @@ func (s *swarm) openStreams(acting, all context.Context) {
 // hold keeps an idle stream open, with a new code when one has run out.
 func (s *swarm) hold(acting, all context.Context, b *browser) {
 	defer b.close()
+	defer b.show(code{}, time.Time{})
 	for {
 		e, err := b.next(all)
 		if err != nil {
 			return
 		}
 		if e.name == "qr" {
-			_, _ = b.shown(e) // nobody scans it
+			if c, err := b.shown(e); err == nil {
+				b.show(c, e.at)
+			}
 			continue
 		}
 		s.tally.add(countOf(e.name), 1)
+		scanned := b.tell(e)
 		if acting.Err() != nil {
 			return
+		}
+		if scanned && e.name == "bind-required" {
+			continue // nobody binds
 		}
 		b.renew(e.at.Add(rand.N(time.Second)))
 	}
@@ -137,6 +145,32 @@ func (s *swarm) begin(window, all context.Context) {
 			defer s.tally.add("awaited", -1)
 			s.login(window, all, due)
 		})
+	})
+}
+
+// scanStreams lets people scan what held streams show, each once. What a stream shows no
+// more, or not yet, is left out.
+func (s *swarm) scanStreams(window, all context.Context) {
+	if s.Scans == 0 {
+		return
+	}
+	ctx, enough := context.WithCancel(window)
+	defer enough()
+	left := rand.Perm(len(s.held))
+	schedule(ctx, poisson(s.Scans), func(due time.Time) {
+		for len(left) > 0 {
+			b := s.held[left[0]]
+			left = left[1:]
+			if c, sc, ok := b.offer(due); ok {
+				s.tally.add("awaited", 1)
+				s.work.Go(func() {
+					defer s.tally.add("awaited", -1)
+					s.scanStream(all, b, sc, c)
+				})
+				return
+			}
+		}
+		enough()
 	})
 }
 

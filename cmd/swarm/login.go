@@ -65,7 +65,7 @@ func (s *swarm) scanLater(acting, ctx context.Context, leave func(), c code, sho
 	think, stop := context.WithCancel(ctx)
 	sc := &scan{
 		due:     shown.Add(time.Duration(rand.ExpFloat64() * float64(s.Think))),
-		expires: shown.Add(time.Duration(c.ExpiresIn-1) * time.Second), // it was rounded up
+		expires: c.expires(shown),
 		done:    make(chan struct{}),
 		stop:    stop,
 	}
@@ -74,7 +74,7 @@ func (s *swarm) scanLater(acting, ctx context.Context, leave func(), c code, sho
 		defer stop()
 		defer context.AfterFunc(acting, stop)() // after the window nobody scans
 		if sleepUntil(think, sc.due) == nil {
-			s.scan(ctx, sc, c)
+			s.scan(ctx, sc, c, fmt.Sprintf("oSWARM%022d", rand.IntN(s.People)))
 		}
 		if sc.acked.IsZero() {
 			leave()
@@ -84,10 +84,9 @@ func (s *swarm) scanLater(acting, ctx context.Context, leave func(), c code, sho
 }
 
 // scan sends the callback, again where WeChat would.
-func (s *swarm) scan(ctx context.Context, sc *scan, c code) {
+func (s *swarm) scan(ctx context.Context, sc *scan, c code, openid string) {
 	sc.sent = s.tally.begin(sc.due)
 	s.tally.add("scans", 1)
-	openid := fmt.Sprintf("oSWARM%022d", rand.IntN(s.People))
 	begun, tries := sc.sent, 1
 	for {
 		err := s.callback(ctx, c, openid, sc.sent)
@@ -127,6 +126,29 @@ func (s *swarm) outcome(all context.Context, b *browser, sc *scan, e event) {
 	}
 	sc.stop() // nobody scans what has expired
 	<-sc.done
+	s.told(sc, e)
+}
+
+// scanStream is a scan of what a held stream shows, by somebody whom nobody knows, and
+// what the stream is told.
+func (s *swarm) scanStream(all context.Context, b *browser, sc *scan, c code) {
+	s.scan(all, sc, c, fmt.Sprintf("oNEW%024d", rand.Uint64()))
+	if sc.acked.IsZero() {
+		return
+	}
+	select {
+	case e := <-b.fate:
+		if e.name != "expired" {
+			s.tally.add("pushed", 1)
+		}
+		s.told(sc, e)
+	case <-all.Done():
+		s.lost(sc)
+	}
+}
+
+// told is the event that came of a scan, or in spite of it.
+func (s *swarm) told(sc *scan, e event) {
 	switch {
 	case sc.sent.IsZero():
 	case e.name != "expired":

@@ -22,9 +22,12 @@ import (
 const about = `swarm: load for scanlogin, and how it was borne
 
 It holds event streams as browsers do (-streams), lets people open the page, scan and log in at
-random moments (-logins), and lets connections break and come back (-churn). All three combine.
-The -for begins when the streams are held; afterwards no new step is begun, and what is under way
+random moments (-logins), lets others scan what the held streams show (-scans), and lets
+connections break and come back (-churn). All four combine. The -for begins when the streams are held; afterwards no new step is begun, and what is under way
 has -grace to be answered.
+
+With -scans each held code is scanned once, by somebody whom nobody knows: bind-required comes, and
+the stream stays, so that nothing is claimed meanwhile. It ends when all were scanned.
 
 Scans are callbacks signed as WeChat signs them. The secrets for that come from the environment,
 by the names that scanlogin has for them: WECHAT_TOKEN; for encrypted ones WECHAT_ENCODING_AES_KEY

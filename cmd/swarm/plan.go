@@ -20,6 +20,7 @@ type plan struct {
 	Streams   int      `json:"streams"`
 	Ramp      float64  `json:"ramp"`   // streams opened a second
 	Logins    float64  `json:"logins"` // a second
+	Scans     float64  `json:"scans"`  // of held streams' codes, a second
 	Churn     float64  `json:"churn"`  // connections lost a second
 	People    int      `json:"people"`
 	Processes int      `json:"processes"`
@@ -67,6 +68,7 @@ func (p program) parse(args []string) (plan, error) {
 	f.IntVar(&plan.Streams, "streams", 0, "idle event streams to hold")
 	rate(f, &plan.Ramp, "ramp", "how fast they are opened, a second (500 or 500/s)")
 	rate(f, &plan.Logins, "logins", "logins begun a second, at random moments (Poisson)")
+	rate(f, &plan.Scans, "scans", "of the held streams, how many are scanned a second, at random moments (Poisson), each once")
 	rate(f, &plan.Churn, "churn", "of the held streams, how many lose their connection a second and come back")
 	f.IntVar(&plan.People, "people", 1000, "how many people there are to scan")
 	f.DurationVar((*time.Duration)(&plan.For), "for", time.Duration(plan.For), "how long, once the streams are held")
@@ -120,6 +122,8 @@ func (p *plan) check() error {
 		return usagef("-streams can't be negative, -people and -processes are at least 1")
 	case p.Streams == 0 && p.Logins == 0:
 		return usagef("nothing to do: neither -streams nor -logins")
+	case p.Scans > 0 && p.Streams == 0:
+		return usagef("-scans has no -streams to take from")
 	case p.Churn > 0 && p.Streams == 0:
 		return usagef("-churn has no -streams to take from")
 	case p.Streams > 0 && p.Ramp == 0:
@@ -135,8 +139,8 @@ func (p *plan) secrets(lookup func(string) (string, bool)) error {
 	get := func(name string) string { v, _ := lookup(name); return v }
 	p.wechat = account{token: get("WECHAT_TOKEN"), originalID: cmp.Or(get("SWARM_ORIGINAL_ID"), "gh_swarm")}
 	p.username, p.password = get("SWARM_USERNAME"), get("SWARM_PASSWORD")
-	if p.Logins > 0 && p.wechat.token == "" {
-		return usagef("-logins needs WECHAT_TOKEN in the environment, to sign scans with")
+	if p.Logins+p.Scans > 0 && p.wechat.token == "" {
+		return usagef("-logins and -scans need WECHAT_TOKEN in the environment, to sign scans with")
 	}
 	if key := get("WECHAT_ENCODING_AES_KEY"); key != "" {
 		var err error
@@ -151,7 +155,9 @@ func (p *plan) secrets(lookup func(string) (string, bool)) error {
 func (p plan) share(k int) plan {
 	n := p.Processes
 	p.Streams = p.Streams/n + min(1, max(0, p.Streams%n-k))
-	p.Ramp, p.Logins, p.Churn = p.Ramp/float64(n), p.Logins/float64(n), p.Churn/float64(n)
+	for _, rate := range []*float64{&p.Ramp, &p.Logins, &p.Scans, &p.Churn} {
+		*rate /= float64(n)
+	}
 	return p
 }
 

@@ -88,8 +88,8 @@ func (r report) save(path string) error {
 
 func (r report) print(w io.Writer) error {
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "%d streams held after %.1f s, then %.1f s of %g logins/s and %g hang-ups/s, by %d process(es)\n\n",
-		r.Plan.Streams, r.tally.Ramp.Seconds(), r.tally.Window.Seconds(), r.Plan.Logins, r.Plan.Churn, r.Plan.Processes)
+	fmt.Fprintf(w, "%d streams held after %.1f s, then %.1f s of %g logins/s, %g scans/s and %g hang-ups/s, by %d process(es)\n\n",
+		r.Plan.Streams, r.tally.Ramp.Seconds(), r.tally.Window.Seconds(), r.Plan.Logins, r.Plan.Scans, r.Plan.Churn, r.Plan.Processes)
 	r.printCounts(w)
 	fmt.Fprintln(out, "ms\tcount\tp50\tp90\tp99\tp99.9\tmax\tservice p50\tp99\tmax\t")
 	for _, name := range latencies() {

@@ -135,8 +135,14 @@ func (s *site) events(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	switch {
 	case l.openid == "":
-	case strings.HasSuffix(l.openid, "0"):
+	case strings.HasSuffix(l.openid, "0"), strings.HasPrefix(l.openid, "oNEW"):
 		send("event: bind-required\rdata: {\"signup\":false}\r\r")
+		s.mu.Unlock()
+		select {
+		case <-r.Context().Done():
+		case <-s.stop:
+		}
+		s.mu.Lock()
 	default:
 		send("id: success\nevent: success\ndata: {\"redirect\":\"/user\"}\n\n")
 	}
@@ -229,6 +235,35 @@ func TestLostScansAreCounted(t *testing.T) {
 	code, counts, out := swarmAt(t, url, "-logins", "50", "-think", "1ms", "-for", "300ms", "-grace", "100ms",
 		"-objective", "lost<1", "-objective", "push.max>90ms")
 	if code != 1 || counts["lost"] == 0 || counts["lost"] != counts["acknowledged"] || strings.Count(out, "MISSED") != 1 {
+		t.Errorf("exit %d, %s", code, out)
+	}
+}
+
+// The streams that are scanned stay, and nobody opens another.
+func TestHeldStreamsAreScannedOnce(t *testing.T) {
+	s, url := newSite(t)
+	s.quiet = true
+	code, counts, out := swarmAt(t, url, "-streams", "40", "-ramp", "1000", "-scans", "1000", "-for", "1s",
+		"-objective", "lost<1", "-objective", "push.max<1h", "-objective", "after_answer.max<1h")
+	if code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	for _, name := range []string{"codes", "opened", "scans", "acknowledged", "pushed", "bind_required"} {
+		if counts[name] != 40 {
+			t.Errorf("%d %s of 40 streams", counts[name], name)
+		}
+	}
+	if counts["bound"]+counts["expired"]+counts["open"] != 0 || t.Failed() {
+		t.Error(out)
+	}
+}
+
+func TestLostScansOfHeldStreamsAreCounted(t *testing.T) {
+	s, url := newSite(t)
+	s.quiet, s.swallow = true, true
+	code, counts, out := swarmAt(t, url, "-streams", "5", "-scans", "1000", "-for", "300ms", "-grace", "100ms",
+		"-objective", "lost<1", "-objective", "push.max>90ms")
+	if code != 1 || counts["lost"] != 5 || counts["acknowledged"] != 5 || strings.Count(out, "MISSED") != 1 {
 		t.Errorf("exit %d, %s", code, out)
 	}
 }
