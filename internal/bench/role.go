@@ -18,7 +18,9 @@ const roleVariable = "BENCH_ROLE"
 // roles are the programs that are measured beside scanlogin, and those that put load on
 // it. Each reads its configuration as JSON from standard input, and ends with its parent.
 func roles() map[string]func(ctx context.Context, config json.RawMessage) error {
-	return map[string]func(context.Context, json.RawMessage) error{}
+	return map[string]func(context.Context, json.RawMessage) error{
+		"bare": roleBare,
+	}
 }
 
 func runRole(name string) int {

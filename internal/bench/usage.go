@@ -51,22 +51,41 @@ func usageOf(pids ...int) (usage, error) {
 
 // goroutinesOf asks the instance with this OPS_ADDR.
 func goroutinesOf(ctx context.Context, ops string) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+ops+"/debug/pprof/goroutine?debug=1", http.NoBody)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	body, err := askOps(ctx, ops, "/debug/pprof/goroutine?debug=1")
 	if err != nil {
 		return 0, err
 	}
 	var n int
-	_, err = fmt.Sscanf(string(body), "goroutine profile: total %d", &n)
+	_, err = fmt.Sscanf(body, "goroutine profile: total %d", &n)
 	return n, err
+}
+
+// metricOf is one of the metrics of the instance with this OPS_ADDR, one without labels.
+func metricOf(ctx context.Context, ops, name string) (float64, error) {
+	body, err := askOps(ctx, ops, "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	for l := range strings.Lines(body) {
+		if v, ok := strings.CutPrefix(l, name+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(v), 64)
+		}
+	}
+	return 0, fmt.Errorf("%s has no metric %s", ops, name)
+}
+
+func askOps(ctx context.Context, ops, path string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+ops+path, http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return string(body), err
 }
