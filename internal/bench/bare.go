@@ -126,13 +126,12 @@ func (b *bareProgram) callback(w http.ResponseWriter, r *http.Request) {
 
 // bareScene is what stands in the push's EventKey; empty where there is none.
 func bareScene(body []byte) string {
-	key := []byte("<EventKey><![CDATA[")
-	from := bytes.Index(body, key)
-	if from < 0 {
+	_, rest, _ := bytes.Cut(body, []byte("<EventKey><![CDATA["))
+	scene, _, ok := bytes.Cut(rest, []byte("]"))
+	if !ok {
 		return ""
 	}
-	rest := body[from+len(key):]
-	return string(rest[:max(0, bytes.IndexByte(rest, ']'))])
+	return string(scene)
 }
 
 // scanned are two transactions: NOTIFY in one that writes would keep others from
