@@ -146,8 +146,11 @@ func (i *instance) site(ctx context.Context, logins *login.Service) (*web.Server
 			Signup:         i.cfg.Signup,
 			KeepTies:       i.cfg.Unsubscribe == "keep",
 		},
-		Logins:   logins,
-		Accounts: &account.Service{Store: postgres.Accounts{DB: i.db, AppID: i.cfg.WeChatAppID}, SessionTTL: i.cfg.SessionTTL},
+		Logins: logins,
+		Accounts: &account.Service{
+			Store:      postgres.Accounts{DB: i.db, AppID: i.cfg.WeChatAppID},
+			SessionTTL: i.cfg.SessionTTL, SessionIdle: i.cfg.SessionIdle,
+		},
 		Hub:      i.hub,
 		Callback: callback,
 		Pushes:   postgres.Pushes{DB: i.db},
@@ -222,9 +225,10 @@ func (i *instance) housekeeper() *postgres.Housekeeper {
 		DB:     i.db,
 		Holder: login.NewSecret().ID(),
 		// A push can be answered from one window before its timestamp to one window after.
-		KeepPushes: 2*min(i.cfg.WeChatCallbackWindow, farOff) + 5*time.Minute,
-		Removed:    func(table string, rows int64) { i.removed.WithLabelValues(table).Add(float64(rows)) },
-		Logger:     i.logger,
+		KeepPushes:  2*min(i.cfg.WeChatCallbackWindow, farOff) + 5*time.Minute,
+		SessionIdle: i.cfg.SessionIdle,
+		Removed:     func(table string, rows int64) { i.removed.WithLabelValues(table).Add(float64(rows)) },
+		Logger:      i.logger,
 	}
 }
 

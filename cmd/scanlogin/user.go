@@ -74,7 +74,7 @@ func (p program) setPassword(ctx context.Context, s *account.Service, name strin
 	if err := s.SetPassword(ctx, name, password); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(p.stdout, "changed the password of %s\n", name)
+	_, err = fmt.Fprintf(p.stdout, "changed the password of %s and ended the sessions\n", name)
 	return err
 }
 

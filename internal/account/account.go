@@ -27,8 +27,10 @@ var (
 	// ErrNoUser says that nobody has that name or number.
 	ErrNoUser = errors.New("account: no such user")
 	// ErrNoSession says that a token belongs to no session, or to one that
-	// has expired or was signed out.
+	// has expired, was not used for too long or was ended.
 	ErrNoSession = errors.New("account: no such session")
+	// ErrNotTheirs says that a user has no session of that ID.
+	ErrNotTheirs = errors.New("account: the user has no such session")
 )
 
 // User is somebody who can sign in.
@@ -36,6 +38,10 @@ type User struct {
 	ID        int64
 	Name      string // as it was first written; compared without case
 	CreatedAt time.Time
+	// PasswordChanges is how often the password was changed. From
+	// [Service.Verify] it says which one was proved, so that no session is
+	// made once there is another.
+	PasswordChanges int32
 }
 
 // Listed is a user in a list, with the number of WeChat users tied to it.
@@ -50,10 +56,22 @@ type Identity struct {
 	BoundAt time.Time
 }
 
+// NewSession is a session to start.
+type NewSession struct {
+	Hash     [32]byte // [Token.Hash]; the store never sees the token
+	Replaces [32]byte // of the token that the browser held before; zero: it held none
+	Browser  string   // its User-Agent; empty: unknown
+	Place    string   // roughly where it is; empty: unknown
+}
+
 // Session is one signed-in browser.
 type Session struct {
-	User                 User
-	CreatedAt, ExpiresAt time.Time
+	ID             SessionID
+	User           User
+	Browser, Place string // as in [NewSession]
+	CreatedAt      time.Time
+	SeenAt         time.Time // to about a minute
+	ExpiresAt      time.Time // whether it is used or not
 }
 
 // Store keeps users and sessions. Times are the database's, not this
@@ -65,8 +83,18 @@ type Store interface {
 	// UserByName returns the user of that name, in whatever case, and the
 	// password's hash as it was stored. It returns [ErrNoUser].
 	UserByName(ctx context.Context, name string) (u User, passwordHash string, err error)
-	// SetPasswordHash replaces the hash. It returns [ErrNoUser].
+	// SetPasswordHash sets another password, and ends every session of the
+	// user. It returns [ErrNoUser].
 	SetPasswordHash(ctx context.Context, userID int64, hash string) error
+	// ChangePasswordHash sets another password, gives the session that asks
+	// for it a new token, and ends the user's other sessions; it returns how
+	// many. It returns [ErrNoSession] where the session was ended meanwhile,
+	// and [ErrCredentials] where the password was changed since the user was
+	// looked up; nothing has changed then.
+	ChangePasswordHash(ctx context.Context, u User, hash string, session, rotated [32]byte, idle time.Duration) (ended int, err error)
+	// Rehash replaces the hash by another one of the same password, unless
+	// it is no longer the one that it was.
+	Rehash(ctx context.Context, userID int64, was, hash string) error
 	// ListUsers returns every user, by name.
 	ListUsers(ctx context.Context) ([]Listed, error)
 
@@ -76,12 +104,27 @@ type Store interface {
 	// Identities returns the user's ties to WeChat users, oldest first.
 	Identities(ctx context.Context, userID int64) ([]Identity, error)
 
-	// CreateSession starts a session that ends ttl from now. hash is
-	// [Token.Hash]; the store never sees the token.
-	CreateSession(ctx context.Context, hash [32]byte, userID int64, ttl time.Duration) error
-	// SessionByHash returns the session, or [ErrNoSession] where there is
-	// none or it has expired.
-	SessionByHash(ctx context.Context, hash [32]byte) (Session, error)
+	// CreateSession starts a session that ends ttl from now, and ends the one
+	// that it replaces. It returns [ErrCredentials] where the user's password
+	// was changed since the user was looked up.
+	CreateSession(ctx context.Context, u User, n NewSession, ttl time.Duration) error
+	// SessionByHash returns the session, and how long ago it was seen. It
+	// returns [ErrNoSession] where there is none, it has expired, or was not
+	// seen for idle.
+	SessionByHash(ctx context.Context, hash [32]byte, idle time.Duration) (s Session, unseen time.Duration, err error)
+	// SawSession notes that the session was used, unless that was noted less
+	// than every ago.
+	SawSession(ctx context.Context, hash [32]byte, every time.Duration) error
+	// Sessions returns the user's sessions, the newest first.
+	Sessions(ctx context.Context, u User, idle time.Duration) ([]Session, error)
+	// EndSession ends the user's session of that ID. It returns [ErrNotTheirs]
+	// where the user has none, and [ErrNoSession] where the session that asks
+	// for it was ended meanwhile.
+	EndSession(ctx context.Context, userID int64, asks [32]byte, id SessionID, idle time.Duration) error
+	// EndOtherSessions ends the user's sessions but the one that asks for it,
+	// and returns how many. It returns [ErrNoSession] where that one was ended
+	// meanwhile.
+	EndOtherSessions(ctx context.Context, userID int64, asks [32]byte, idle time.Duration) (ended int, err error)
 	// DeleteSession ends the session. It is no error when there is none.
 	DeleteSession(ctx context.Context, hash [32]byte) error
 

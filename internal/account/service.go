@@ -11,8 +11,9 @@ import (
 // exported fields before the first call; all methods may then be called from
 // many goroutines. A Service must not be copied after its first call.
 type Service struct {
-	Store      Store
-	SessionTTL time.Duration // how long a session lasts from its sign-in; more than 0
+	Store       Store
+	SessionTTL  time.Duration // how long a session lasts from its sign-in; more than 0
+	SessionIdle time.Duration // how long it lasts without being used; more than 0
 
 	hasher hasher
 }
@@ -39,11 +40,22 @@ func (s *Service) Verify(ctx context.Context, name, password string) (User, erro
 		return User{}, ErrCredentials
 	}
 	if stored.weak() {
-		if err := s.setPassword(ctx, user.ID, password); err != nil {
+		if err := s.rehash(ctx, user.ID, stored, password); err != nil {
 			return User{}, err
 		}
 	}
 	return user, nil
+}
+
+func (s *Service) rehash(ctx context.Context, userID int64, stored phc, password string) error {
+	hash, err := s.hasher.hash(ctx, password)
+	if err == nil {
+		err = s.Store.Rehash(ctx, userID, stored.String(), hash)
+	}
+	if err != nil {
+		return fmt.Errorf("account: hash the password of user %d anew: %w", userID, err)
+	}
+	return nil
 }
 
 // lookUp returns the user and the password's hash, and with [ErrNoUser] a
@@ -81,8 +93,8 @@ func (s *Service) Create(ctx context.Context, name, password string) (User, erro
 	return user, nil
 }
 
-// SetPassword gives the named user a new password. It returns [ErrPassword]
-// or [ErrNoUser]. Sessions go on.
+// SetPassword gives the named user a new password, and ends their sessions.
+// It returns [ErrPassword] or [ErrNoUser].
 func (s *Service) SetPassword(ctx context.Context, name, password string) error {
 	if err := checkPassword(password); err != nil {
 		return err
@@ -91,18 +103,42 @@ func (s *Service) SetPassword(ctx context.Context, name, password string) error 
 	if err != nil {
 		return err
 	}
-	return s.setPassword(ctx, user.ID, password)
-}
-
-func (s *Service) setPassword(ctx context.Context, userID int64, password string) error {
 	hash, err := s.hasher.hash(ctx, password)
 	if err != nil {
 		return fmt.Errorf("account: hash a password: %w", err)
 	}
-	if err := s.Store.SetPasswordHash(ctx, userID, hash); err != nil {
-		return fmt.Errorf("account: set the password of user %d: %w", userID, err)
+	if err := s.Store.SetPasswordHash(ctx, user.ID, hash); err != nil {
+		return fmt.Errorf("account: set the password of user %d: %w", user.ID, err)
 	}
 	return nil
+}
+
+// ChangePassword gives the token's user a new password, for the current one.
+// Their other sessions end; this one goes on under the token that is returned.
+// It returns how many have ended, [ErrNoSession], [ErrCredentials] or
+// [ErrPassword].
+func (s *Service) ChangePassword(ctx context.Context, token Token, current, password string) (rotated Token, ended int, err error) {
+	session, err := s.Session(ctx, token)
+	if err != nil {
+		return Token{}, 0, err
+	}
+	user, err := s.Verify(ctx, session.User.Name, current)
+	if err != nil {
+		return Token{}, 0, err
+	}
+	if err := checkPassword(password); err != nil {
+		return Token{}, 0, err
+	}
+	hash, err := s.hasher.hash(ctx, password)
+	if err != nil {
+		return Token{}, 0, fmt.Errorf("account: hash a password: %w", err)
+	}
+	rotated = NewToken()
+	ended, err = s.Store.ChangePasswordHash(ctx, user, hash, token.Hash(), rotated.Hash(), s.SessionIdle)
+	if err != nil {
+		return Token{}, 0, fmt.Errorf("account: change the password of user %d: %w", user.ID, err)
+	}
+	return rotated, ended, nil
 }
 
 // byName returns the user of that name or [ErrNoUser], which is also the
@@ -156,24 +192,74 @@ func (s *Service) Identities(ctx context.Context, userID int64) ([]Identity, err
 	return ties, nil
 }
 
-// SignIn starts a session for a user who has proved to be that user, and
-// returns the token for the browser's cookie. The token is always fresh, so
-// none that was planted in a browser beforehand can become a session.
-func (s *Service) SignIn(ctx context.Context, userID int64) (Token, error) {
-	token := NewToken()
-	if err := s.Store.CreateSession(ctx, token.Hash(), userID, s.SessionTTL); err != nil {
-		return Token{}, fmt.Errorf("account: start a session of user %d: %w", userID, err)
+// SignIn starts a session for a user who has proved to be that user. Its token
+// is to be a fresh one, so that none that was planted in a browser beforehand
+// can become a session; the session that the browser had before ends. It
+// returns [ErrCredentials] where the password was changed meanwhile.
+func (s *Service) SignIn(ctx context.Context, u User, n NewSession) error {
+	if err := s.Store.CreateSession(ctx, u, n, s.SessionTTL); err != nil {
+		return fmt.Errorf("account: start a session of user %d: %w", u.ID, err)
 	}
-	return token, nil
+	return nil
 }
 
 // Session returns the session that the token opens, or [ErrNoSession].
 func (s *Service) Session(ctx context.Context, token Token) (Session, error) {
-	session, err := s.Store.SessionByHash(ctx, token.Hash())
+	session, unseen, err := s.Store.SessionByHash(ctx, token.Hash(), s.SessionIdle)
 	if err != nil {
 		return Session{}, fmt.Errorf("account: look up a session: %w", err)
 	}
+	if unseen >= s.seenEvery() {
+		// A session that can't be noted as seen is good all the same, and the
+		// next request tries again.
+		_ = s.Store.SawSession(ctx, token.Hash(), s.seenEvery())
+	}
 	return session, nil
+}
+
+// seenEvery is how often it is noted that a session is used: often enough to
+// tell a used one from one that isn't.
+func (s *Service) seenEvery() time.Duration { return min(time.Minute, s.SessionIdle/10) }
+
+// Sessions returns every session of the user whose session this is, the newest
+// first.
+func (s *Service) Sessions(ctx context.Context, of Session) ([]Session, error) {
+	sessions, err := s.Store.Sessions(ctx, of.User, s.SessionIdle)
+	if err != nil {
+		return nil, fmt.Errorf("account: list the sessions of user %d: %w", of.User.ID, err)
+	}
+	return sessions, nil
+}
+
+// Revoke ends a session of the token's user, on every instance, and tells
+// whether it was the token's own. It returns [ErrNoSession], or [ErrNotTheirs]
+// where the user has no session of that ID.
+func (s *Service) Revoke(ctx context.Context, token Token, id SessionID) (own bool, err error) {
+	session, err := s.Session(ctx, token)
+	if err != nil {
+		return false, err
+	}
+	if session.ID == id {
+		return true, s.SignOut(ctx, token)
+	}
+	if err := s.Store.EndSession(ctx, session.User.ID, token.Hash(), id, s.SessionIdle); err != nil {
+		return false, fmt.Errorf("account: revoke a session of user %d: %w", session.User.ID, err)
+	}
+	return false, nil
+}
+
+// RevokeOthers ends every session of the token's user but the token's, and
+// returns how many. It returns [ErrNoSession].
+func (s *Service) RevokeOthers(ctx context.Context, token Token) (ended int, err error) {
+	session, err := s.Session(ctx, token)
+	if err != nil {
+		return 0, err
+	}
+	ended, err = s.Store.EndOtherSessions(ctx, session.User.ID, token.Hash(), s.SessionIdle)
+	if err != nil {
+		return 0, fmt.Errorf("account: revoke the other sessions of user %d: %w", session.User.ID, err)
+	}
+	return ended, nil
 }
 
 // SignOut ends the token's session on every instance. It is no error when

@@ -16,6 +16,7 @@ import (
 type memory struct {
 	users    map[int64]*row
 	sessions map[[32]byte]Session
+	saw      int // sessions noted as seen
 }
 
 type row struct {
@@ -26,7 +27,7 @@ type row struct {
 
 func newService() (*Service, *memory) {
 	store := &memory{users: map[int64]*row{}, sessions: map[[32]byte]Session{}}
-	return &Service{Store: store, SessionTTL: time.Hour}, store
+	return &Service{Store: store, SessionTTL: time.Hour, SessionIdle: 20 * time.Minute}, store
 }
 
 func (m *memory) CreateUser(_ context.Context, name, hash string) (User, error) {
@@ -56,11 +57,11 @@ func (m *memory) UserByName(_ context.Context, name string) (User, string, error
 }
 
 func (m *memory) SetPasswordHash(_ context.Context, userID int64, hash string) error {
-	r, ok := m.users[userID]
-	if !ok {
+	if m.users[userID] == nil {
 		return ErrNoUser
 	}
-	r.hash = hash
+	m.setPassword(userID, hash)
+	m.endSessions(userID)
 	return nil
 }
 
@@ -87,18 +88,96 @@ func (m *memory) Identities(_ context.Context, userID int64) ([]Identity, error)
 	return m.users[userID].ties, nil
 }
 
-func (m *memory) CreateSession(_ context.Context, hash [32]byte, userID int64, ttl time.Duration) error {
-	now := time.Now()
-	m.sessions[hash] = Session{User: m.users[userID].User, CreatedAt: now, ExpiresAt: now.Add(ttl)}
+func (m *memory) Rehash(_ context.Context, userID int64, was, hash string) error {
+	if r := m.users[userID]; r.hash == was {
+		r.hash = hash
+	}
 	return nil
 }
 
-func (m *memory) SessionByHash(_ context.Context, hash [32]byte) (Session, error) {
-	s, ok := m.sessions[hash]
-	if !ok || !time.Now().Before(s.ExpiresAt) {
-		return Session{}, ErrNoSession
+func (m *memory) ChangePasswordHash(_ context.Context, u User, hash string, session, rotated [32]byte, _ time.Duration) (int, error) {
+	kept, ok := m.sessions[session]
+	if !ok {
+		return 0, ErrNoSession
 	}
-	return s, nil
+	if m.users[u.ID].PasswordChanges != u.PasswordChanges {
+		return 0, ErrCredentials
+	}
+	ended := m.endSessions(u.ID) - 1
+	m.sessions[rotated] = kept
+	m.setPassword(u.ID, hash)
+	return ended, nil
+}
+
+func (m *memory) setPassword(userID int64, hash string) {
+	r := m.users[userID]
+	r.hash = hash
+	r.PasswordChanges++
+}
+
+func (m *memory) endSessions(userID int64) (ended int) {
+	for hash, s := range m.sessions {
+		if s.User.ID == userID {
+			delete(m.sessions, hash)
+			ended++
+		}
+	}
+	return ended
+}
+
+func (m *memory) CreateSession(_ context.Context, u User, n NewSession, ttl time.Duration) error {
+	r := m.users[u.ID]
+	if r.PasswordChanges != u.PasswordChanges {
+		return ErrCredentials
+	}
+	delete(m.sessions, n.Replaces)
+	now := time.Now()
+	m.sessions[n.Hash] = Session{
+		ID: SessionID(n.Hash[:16]), User: r.User, Browser: n.Browser, Place: n.Place,
+		CreatedAt: now, SeenAt: now, ExpiresAt: now.Add(ttl),
+	}
+	return nil
+}
+
+func (m *memory) SessionByHash(_ context.Context, hash [32]byte, idle time.Duration) (Session, time.Duration, error) {
+	s, ok := m.sessions[hash]
+	if now := time.Now(); !ok || !now.Before(s.ExpiresAt) || !now.Before(s.SeenAt.Add(idle)) {
+		return Session{}, 0, ErrNoSession
+	}
+	return s, time.Since(s.SeenAt), nil
+}
+
+func (m *memory) SawSession(_ context.Context, hash [32]byte, every time.Duration) error {
+	s := m.sessions[hash]
+	if time.Since(s.SeenAt) < every {
+		return errors.New("seen too often")
+	}
+	s.SeenAt = time.Now()
+	m.sessions[hash] = s
+	m.saw++
+	return nil
+}
+
+func (m *memory) Sessions(_ context.Context, u User, _ time.Duration) ([]Session, error) {
+	all := slices.Collect(maps.Values(m.sessions))
+	return slices.DeleteFunc(all, func(s Session) bool { return s.User.ID != u.ID }), nil
+}
+
+func (m *memory) EndSession(_ context.Context, userID int64, _ [32]byte, id SessionID, _ time.Duration) error {
+	for hash, s := range m.sessions {
+		if s.User.ID == userID && s.ID == id {
+			delete(m.sessions, hash)
+			return nil
+		}
+	}
+	return ErrNotTheirs
+}
+
+func (m *memory) EndOtherSessions(_ context.Context, userID int64, asks [32]byte, _ time.Duration) (int, error) {
+	kept := m.sessions[asks]
+	ended := m.endSessions(userID) - 1
+	m.sessions[asks] = kept
+	return ended, nil
 }
 
 func (m *memory) DeleteSession(_ context.Context, hash [32]byte) error {
@@ -197,12 +276,15 @@ func TestVerifyReportsADamagedRow(t *testing.T) {
 
 func TestSetPassword(t *testing.T) {
 	service, _ := newService()
-	if _, err := service.Create(t.Context(), "alice", "correct horse"); err != nil {
+	alice, err := service.Create(t.Context(), "alice", "correct horse")
+	if err != nil {
 		t.Fatal(err)
 	}
+	token := signIn(t, service, alice)
 	if err := service.SetPassword(t.Context(), "Alice", "battery staple"); err != nil {
 		t.Fatal(err)
 	}
+	checkNoSession(t, service, token, "of the old password")
 	if _, err := service.Verify(t.Context(), "alice", "battery staple"); err != nil {
 		t.Errorf("the new password: %v", err)
 	}
@@ -243,6 +325,19 @@ func TestUnbind(t *testing.T) {
 	}
 }
 
+func signIn(t *testing.T, service *Service, u User, replaces ...Token) Token {
+	t.Helper()
+	token := NewToken()
+	n := NewSession{Hash: token.Hash(), Browser: "a browser", Place: "a place"}
+	for _, r := range replaces {
+		n.Replaces = r.Hash()
+	}
+	if err := service.SignIn(t.Context(), u, n); err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
 func TestSessionLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		service, store := newService()
@@ -250,14 +345,9 @@ func TestSessionLife(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var tokens [2]Token
-		for i := range tokens {
-			if tokens[i], err = service.SignIn(t.Context(), alice.ID); err != nil {
-				t.Fatal(err)
-			}
-		}
+		tokens := [2]Token{signIn(t, service, alice), signIn(t, service, alice)}
 		s, err := service.Session(t.Context(), tokens[0])
-		if err != nil || s.User != alice || s.ExpiresAt.Sub(s.CreatedAt) != service.SessionTTL {
+		if err != nil || s.User != alice || s.ExpiresAt.Sub(s.CreatedAt) != service.SessionTTL || s.Browser != "a browser" || s.Place != "a place" {
 			t.Errorf("Session = %+v, %v, want alice's for %v", s, err, service.SessionTTL)
 		}
 		for range 2 { // the second time there is none, which is no error
@@ -270,9 +360,124 @@ func TestSessionLife(t *testing.T) {
 		if _, err := service.Session(t.Context(), tokens[1]); err != nil {
 			t.Errorf("the other browser's session: %v", err)
 		}
-		time.Sleep(service.SessionTTL) // the bubble's clock
-		checkNoSession(t, service, tokens[1], "expired")
+		next := signIn(t, service, alice, tokens[1])
+		checkNoSession(t, service, tokens[1], "replaced")
+		for range 3 { // used, but not for longer than its whole life
+			time.Sleep(service.SessionTTL / 4) // the bubble's clock
+			if _, err := service.Session(t.Context(), next); err != nil {
+				t.Errorf("a session that is used: %v", err)
+			}
+		}
+		time.Sleep(service.SessionTTL / 4)
+		checkNoSession(t, service, next, "expired")
 	})
+}
+
+// A request more costs no write, and one that isn't made any more ends the session.
+func TestASessionIsSeenOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		service, store := newService()
+		alice, err := store.CreateUser(t.Context(), "alice", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		token := signIn(t, service, alice)
+		for range 120 {
+			time.Sleep(time.Second)
+			if _, err := service.Session(t.Context(), token); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if store.saw != 2 {
+			t.Errorf("seen %d times in two minutes", store.saw)
+		}
+		time.Sleep(service.SessionIdle)
+		checkNoSession(t, service, token, "not used")
+
+		service.SessionIdle = 10 * time.Second
+		token = signIn(t, service, alice)
+		for range 60 { // seen often enough to be told from one that isn't used
+			time.Sleep(service.SessionIdle / 2)
+			if _, err := service.Session(t.Context(), token); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+func TestRevoke(t *testing.T) {
+	service, store := newService()
+	var users [2]User
+	for i, name := range []string{"alice", "bob"} {
+		var err error
+		if users[i], err = store.CreateUser(t.Context(), name, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	here, there, elsewhere := signIn(t, service, users[0]), signIn(t, service, users[0]), signIn(t, service, users[0])
+	bobs := signIn(t, service, users[1])
+	id := func(token Token) SessionID {
+		t.Helper()
+		s, err := service.Session(t.Context(), token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.ID
+	}
+	if own, err := service.Revoke(t.Context(), here, id(bobs)); !errors.Is(err, ErrNotTheirs) || own {
+		t.Errorf("bob's session revoked by alice: %v, %v", own, err)
+	}
+	if own, err := service.Revoke(t.Context(), here, id(there)); err != nil || own {
+		t.Errorf("another session revoked: %v, %v", own, err)
+	}
+	checkNoSession(t, service, there, "revoked")
+	if n, err := service.RevokeOthers(t.Context(), here); err != nil || n != 1 {
+		t.Errorf("others revoked: %d, %v", n, err)
+	}
+	checkNoSession(t, service, elsewhere, "revoked with the others")
+	if _, err := service.RevokeOthers(t.Context(), elsewhere); !errors.Is(err, ErrNoSession) {
+		t.Errorf("revoked by a session that was: %v", err)
+	}
+	if own, err := service.Revoke(t.Context(), here, id(here)); err != nil || !own {
+		t.Errorf("own session revoked: %v, %v", own, err)
+	}
+	checkNoSession(t, service, here, "revoked by itself")
+	id(bobs)
+}
+
+func TestChangePassword(t *testing.T) {
+	service, _ := newService()
+	alice, err := service.Create(t.Context(), "alice", "correct horse")
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, there := signIn(t, service, alice), signIn(t, service, alice)
+	change := func(token Token, current, password string, want error) (Token, int) {
+		t.Helper()
+		rotated, ended, err := service.ChangePassword(t.Context(), token, current, password)
+		if !errors.Is(err, want) || (err == nil) != (want == nil) {
+			t.Fatalf("changed from %q to %q: %v, want %v", current, password, err, want)
+		}
+		return rotated, ended
+	}
+	change(here, "wrong horse", "battery staple", ErrCredentials)
+	change(here, "correct horse", "short", ErrPassword)
+	change(NewToken(), "correct horse", "battery staple", ErrNoSession)
+	if _, err := service.Session(t.Context(), there); err != nil {
+		t.Errorf("a change that failed ended a session: %v", err)
+	}
+	rotated, ended := change(here, "correct horse", "battery staple", nil)
+	if ended != 1 {
+		t.Errorf("%d sessions ended", ended)
+	}
+	checkNoSession(t, service, there, "of before the change")
+	checkNoSession(t, service, here, "rotated")
+	if _, err := service.Session(t.Context(), rotated); err != nil {
+		t.Errorf("the session that asked for the change: %v", err)
+	}
+	if err := service.SignIn(t.Context(), alice, NewSession{Hash: NewToken().Hash()}); !errors.Is(err, ErrCredentials) {
+		t.Errorf("a login that proved the old password: %v", err)
+	}
 }
 
 func checkNoSession(t *testing.T, service *Service, token Token, what string) {

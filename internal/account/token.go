@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
@@ -64,3 +65,19 @@ func (t Token) MarshalText() ([]byte, error) { return []byte(redactedToken), nil
 
 // tokenText is strict so that one token has one text.
 func tokenText() *base64.Encoding { return base64.RawURLEncoding.Strict() }
+
+// SessionID names a session to the user whose it is. It is random, and opens
+// nothing.
+type SessionID [16]byte
+
+// String is the ID in hex.
+func (id SessionID) String() string { return hex.EncodeToString(id[:]) }
+
+// ParseSessionID reads what [SessionID.String] wrote.
+func ParseSessionID(s string) (id SessionID, ok bool) {
+	if len(s) != hex.EncodedLen(len(id)) {
+		return SessionID{}, false
+	}
+	_, err := hex.Decode(id[:], []byte(s))
+	return id, err == nil
+}

@@ -167,6 +167,7 @@ func (l *loader) checkTimes(c *Config) {
 	l.checkDuration("BIND_TTL", c.BindTTL, time.Second, forever)
 	l.checkDuration("DRAIN_WINDOW", c.DrainWindow, time.Second, time.Minute)
 	l.checkDuration("SESSION_TTL", c.SessionTTL, time.Minute, forever)
+	l.checkDuration("SESSION_IDLE", c.SessionIdle, time.Second, forever)
 	// Callbacks carry whole seconds.
 	l.checkDuration("WECHAT_CALLBACK_WINDOW", c.WeChatCallbackWindow, time.Second, forever)
 	if l.values["SCENE_REST"] != "" { // else SCENE_TTL's problem is told once

@@ -64,6 +64,7 @@ func defaults() Config {
 		BindTTL:              10 * time.Minute,
 		DrainWindow:          5 * time.Second,
 		SessionTTL:           720 * time.Hour,
+		SessionIdle:          168 * time.Hour,
 		RateLimits:           true,
 		LogLevel:             slog.LevelInfo,
 	}
@@ -129,6 +130,7 @@ func TestGoodValues(t *testing.T) {
 		"DRAIN_WINDOW":            {"20s", func(c *Config) { c.DrainWindow = 20 * time.Second }},
 		"BIND_TTL":                {"1.5s", func(c *Config) { c.BindTTL = 1500 * time.Millisecond }},
 		"SESSION_TTL":             {"1m", func(c *Config) { c.SessionTTL = time.Minute }},
+		"SESSION_IDLE":            {"1s", func(c *Config) { c.SessionIdle = time.Second }},
 		"COOKIE_DOMAIN":           {"localhost", func(c *Config) { c.CookieDomain = "localhost" }},
 		"SIGNUP":                  {"On", func(c *Config) { c.Signup = true }},
 		"RATE_LIMITS":             {"off", func(c *Config) { c.RateLimits = false }},
@@ -192,6 +194,7 @@ func TestBadValues(t *testing.T) {
 		"BIND_TTL":        {"0s": "less than 1s"},
 		"DRAIN_WINDOW":    {"0s": "less than 1s", "2m": "more than 1m0s"},
 		"SESSION_TTL":     {"59s": "less than 1m"},
+		"SESSION_IDLE":    {"999ms": "less than 1s", "0": "less than 1s", "a week": "duration"},
 		"COOKIE_DOMAIN":   {"example.com": "parent", "localhost:8080": "parent", "host": "parent"},
 		"SIGNUP":          {"yes": "on nor off"},
 		"RATE_LIMITS":     {"1": "on nor off"},

@@ -175,6 +175,20 @@ type Scan struct {
 	Push   []byte // digest of WeChat's push, whose repeats get the answer of the first; empty: none
 }
 
+// Session is the web session that a login becomes.
+type Session struct {
+	Hash     [32]byte // of the token in the browser's cookie
+	Replaces [32]byte // of the token that the cookie held before; zero: none
+	Browser  string   // its User-Agent; empty: unknown
+	Place    string   // roughly where it is; empty: unknown
+}
+
+// Owner is an account that has proved to be itself, by the password of so many changes.
+type Owner struct {
+	ID              int64
+	PasswordChanges int32
+}
+
 // Outcome is what came of a scan, for the words sent to the phone.
 type Outcome uint8
 

@@ -37,12 +37,13 @@ type Store interface {
 	// gives its result bindTTL. The ID is the login to notify, also for a repeat by the
 	// same person; it is zero where there is nothing to tell.
 	Scan(ctx context.Context, s Scan, bindTTL time.Duration) (Outcome, ID, error)
-	// Complete turns an authenticated login into a session with this token hash.
-	// ErrNotReady, ErrEnded.
-	Complete(ctx context.Context, ref Ref, session [32]byte, ttl time.Duration) error
+	// Complete turns an authenticated login into a session, and ends the session that it
+	// replaces. ErrNotReady, ErrEnded.
+	Complete(ctx context.Context, ref Ref, session Session, ttl time.Duration) error
 	// Bind ties the WeChat user who scanned to the account and completes the login.
-	// ErrNotReady, ErrEnded, ErrTied.
-	Bind(ctx context.Context, ref Ref, userID int64, session [32]byte, ttl time.Duration) error
+	// ErrNotReady, ErrEnded, ErrTied; an error of the accounts' where the owner's
+	// password was changed meanwhile.
+	Bind(ctx context.Context, ref Ref, owner Owner, session Session, ttl time.Duration) error
 }
 
 // Service tells the story of a login from the claim to the session.
@@ -147,9 +148,9 @@ func (s *Service) Scanned(ctx context.Context, scan Scan) (Outcome, error) {
 	return o, nil
 }
 
-// Complete turns this browser's login into a session whose token hashes to session.
-// ErrNotReady before the scan, ErrEnded after the login's end.
-func (s *Service) Complete(ctx context.Context, k Key, session [32]byte) error {
+// Complete turns this browser's login into a session. ErrNotReady before the scan,
+// ErrEnded after the login's end.
+func (s *Service) Complete(ctx context.Context, k Key, session Session) error {
 	return s.finish(ctx, k, func(ref Ref) error {
 		return s.Store.Complete(ctx, ref, session, s.SessionTTL)
 	})
@@ -158,9 +159,9 @@ func (s *Service) Complete(ctx context.Context, k Key, session [32]byte) error {
 // Bind ties the WeChat user that this browser's login was scanned with to the account,
 // and turns the login into a session. ErrNotReady when there is nothing to bind,
 // ErrEnded after its end, ErrTied when the WeChat user got another account meanwhile.
-func (s *Service) Bind(ctx context.Context, k Key, userID int64, session [32]byte) error {
+func (s *Service) Bind(ctx context.Context, k Key, owner Owner, session Session) error {
 	return s.finish(ctx, k, func(ref Ref) error {
-		return s.Store.Bind(ctx, ref, userID, session, s.SessionTTL)
+		return s.Store.Bind(ctx, ref, owner, session, s.SessionTTL)
 	})
 }
 

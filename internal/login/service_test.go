@@ -51,18 +51,18 @@ func (s store) Scan(_ context.Context, scan login.Scan, bindTTL time.Duration) (
 	return s.scan(scan)
 }
 
-func (s store) Complete(_ context.Context, ref login.Ref, _ [32]byte, ttl time.Duration) error {
+func (s store) Complete(_ context.Context, ref login.Ref, _ login.Session, ttl time.Duration) error {
 	if ttl != time.Hour {
 		return errors.New("a session of another life")
 	}
 	return s.complete(ref)
 }
 
-func (s store) Bind(_ context.Context, ref login.Ref, userID int64, _ [32]byte, ttl time.Duration) error {
+func (s store) Bind(_ context.Context, ref login.Ref, owner login.Owner, _ login.Session, ttl time.Duration) error {
 	if ttl != time.Hour {
 		return errors.New("a session of another life")
 	}
-	return s.bind(ref, userID)
+	return s.bind(ref, owner.ID)
 }
 
 var errBroken = errors.New("broken")
@@ -218,7 +218,7 @@ func TestAnEndIsToldToTheOtherTabs(t *testing.T) {
 			}
 			return end(ref)
 		}})
-		for _, err := range []error{svc.Complete(t.Context(), k, [32]byte{}), svc.Bind(t.Context(), k, 42, [32]byte{})} {
+		for _, err := range []error{svc.Complete(t.Context(), k, login.Session{}), svc.Bind(t.Context(), k, login.Owner{ID: 42}, login.Session{})} {
 			if !errors.Is(err, want) || (err == nil) != (want == nil) {
 				t.Errorf("got %v, want %v", err, want)
 			}
@@ -245,7 +245,7 @@ func TestAHintThatIsLostIsNoFailure(t *testing.T) {
 	if o, err := svc.Scanned(t.Context(), login.Scan{}); o != login.LoggedIn || err != nil {
 		t.Errorf("the scan is recorded, and yet: %v, %v", o, err)
 	}
-	if err := svc.Complete(t.Context(), login.Key{Scene: 1}, [32]byte{}); err != nil {
+	if err := svc.Complete(t.Context(), login.Key{Scene: 1}, login.Session{}); err != nil {
 		t.Errorf("the login is completed, and yet: %v", err)
 	}
 	if strings.Count(log.String(), "level=WARN") != 2 {

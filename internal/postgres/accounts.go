@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -33,16 +32,27 @@ func (s Accounts) UserByName(ctx context.Context, name string) (account.User, st
 	if errors.Is(err, pgx.ErrNoRows) {
 		return account.User{}, "", account.ErrNoUser
 	}
-	return account.User{ID: r.ID, Name: r.Name, CreatedAt: r.CreatedAt}, r.Password, err
+	return account.User{ID: r.ID, Name: r.Name, CreatedAt: r.CreatedAt, PasswordChanges: r.PasswordChanges}, r.Password, err
 }
 
-// SetPasswordHash replaces the hash; account.ErrNoUser.
+// SetPasswordHash sets another password and ends every session; account.ErrNoUser. Who
+// signs in with the old one right now is waited for and ended, or waits for us.
 func (s Accounts) SetPasswordHash(ctx context.Context, userID int64, hash string) error {
-	n, err := s.DB.Queries.SetPassword(ctx, hash, userID)
-	if err == nil && n == 0 {
-		return account.ErrNoUser
-	}
-	return err
+	return s.DB.tx(ctx, func(q *pgstore.Queries) error {
+		n, err := q.SetPassword(ctx, hash, userID)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return account.ErrNoUser
+		}
+		return q.EndSessions(ctx, userID)
+	})
+}
+
+// Rehash replaces the hash of a password by another of the same one.
+func (s Accounts) Rehash(ctx context.Context, userID int64, was, hash string) error {
+	return s.DB.Queries.Rehash(ctx, pgstore.RehashParams{Password: hash, ID: userID, Was: was})
 }
 
 // ListUsers returns every user, by name.
@@ -75,45 +85,4 @@ func (s Accounts) Identities(ctx context.Context, userID int64) ([]account.Ident
 		ties[i] = account.Identity{BoundAt: at}
 	}
 	return ties, nil
-}
-
-// CreateSession starts a session.
-func (s Accounts) CreateSession(ctx context.Context, hash [32]byte, userID int64, ttl time.Duration) error {
-	return s.DB.Queries.CreateSession(ctx, pgstore.CreateSessionParams{TokenHash: hash[:], AccountID: userID, SessionTtl: ttl})
-}
-
-// SessionByHash finds a session that has not expired; account.ErrNoSession.
-func (s Accounts) SessionByHash(ctx context.Context, hash [32]byte) (account.Session, error) {
-	r, err := s.DB.Queries.SessionByHash(ctx, hash[:])
-	if errors.Is(err, pgx.ErrNoRows) {
-		return account.Session{}, account.ErrNoSession
-	}
-	return account.Session{
-		User:      account.User{ID: r.ID, Name: r.Name, CreatedAt: r.CreatedAt},
-		CreatedAt: r.SessionCreatedAt,
-		ExpiresAt: r.ExpiresAt,
-	}, err
-}
-
-// DeleteSession ends a session.
-func (s Accounts) DeleteSession(ctx context.Context, hash [32]byte) error {
-	return s.DB.Queries.DeleteSession(ctx, hash[:])
-}
-
-// Unfollowed ends the sessions of whoever is tied to this WeChat user, and the tie too
-// where unbind says so. It returns how many sessions that were.
-func (s Accounts) Unfollowed(ctx context.Context, openid string, unbind bool) (sessions int, err error) {
-	err = s.DB.tx(ctx, func(q *pgstore.Queries) error {
-		// A login of theirs that completes right now is waited for, or waits for us.
-		if err := q.LockTie(ctx, s.AppID, openid); err != nil {
-			return err
-		}
-		n, err := q.EndSessionsOfOpenID(ctx, s.AppID, openid)
-		if err == nil && unbind {
-			_, err = q.UnbindOpenID(ctx, s.AppID, openid)
-		}
-		sessions = int(n)
-		return err
-	})
-	return sessions, err
 }

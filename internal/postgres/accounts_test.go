@@ -97,23 +97,23 @@ func TestSessions(t *testing.T) {
 	w := newWorld(t, 1)
 	ann := w.account("ann")
 	hash, other := newHash(), newHash()
-	w.ok(w.accounts.CreateSession(t.Context(), hash, ann, long))
-	w.ok(w.accounts.CreateSession(t.Context(), other, ann, long))
-	s, err := w.accounts.SessionByHash(t.Context(), hash)
+	w.ok(w.signIn(hash, ann))
+	w.ok(w.signIn(other, ann))
+	s, err := w.session(hash)
 	w.ok(err)
 	if s.User.ID != ann || s.User.Name != "ann" || s.ExpiresAt.Sub(s.CreatedAt) != long {
 		t.Errorf("got %+v", s)
 	}
-	if err := w.accounts.CreateSession(t.Context(), hash, ann, long); err == nil {
+	if err := w.signIn(hash, ann); err == nil {
 		t.Error("two sessions of one token")
 	}
 	w.exec("UPDATE scanlogin.web_session SET expires_at = now() WHERE token_hash = $1", hash[:])
-	if _, err := w.accounts.SessionByHash(t.Context(), hash); !errors.Is(err, account.ErrNoSession) {
+	if _, err := w.session(hash); !errors.Is(err, account.ErrNoSession) {
 		t.Errorf("a session that has expired: %v", err)
 	}
 	for range 2 {
 		w.ok(w.accounts.DeleteSession(t.Context(), other))
-		if _, err := w.accounts.SessionByHash(t.Context(), other); !errors.Is(err, account.ErrNoSession) {
+		if _, err := w.session(other); !errors.Is(err, account.ErrNoSession) {
 			t.Errorf("a session that was ended: %v", err)
 		}
 	}

@@ -98,7 +98,7 @@ func TestOnlyTheDatabasesClockEndsAnything(t *testing.T) {
 			}
 		}
 		hash := newHash()
-		c.ok(c.logins.Complete(t.Context(), completed.Ref, hash, long))
+		c.ok(c.logins.Complete(t.Context(), completed.Ref, login.Session{Hash: hash}, long))
 
 		c.ahead(off + long - 10*time.Second)
 		if l, err := c.logins.Join(t.Context(), waiting.Ref); err != nil || l.ExpiresIn <= 0 || l.ExpiresIn > 10*time.Second {
@@ -107,8 +107,14 @@ func TestOnlyTheDatabasesClockEndsAnything(t *testing.T) {
 		if s := c.state(scanned.Ref); s != login.Authenticated {
 			t.Errorf("%v off: the scanned login is %v", off, s)
 		}
-		if _, err := c.accounts.SessionByHash(t.Context(), hash); err != nil {
+		if _, err := c.session(hash); err != nil {
 			t.Errorf("%v off: the session: %v", off, err)
+		}
+		if _, _, err := c.accounts.SessionByHash(t.Context(), hash, long); err != nil {
+			t.Errorf("%v off: the session, seen less than %v ago: %v", off, long, err)
+		}
+		if _, _, err := c.accounts.SessionByHash(t.Context(), hash, long-time.Minute); !errors.Is(err, account.ErrNoSession) {
+			t.Errorf("%v off: the session, not seen for too long: %v", off, err)
 		}
 		if _, err := c.logins.Claim(t.Context(), newID(), long, long); !errors.Is(err, login.ErrExhausted) {
 			t.Errorf("%v off: a scene that is held or rests was claimed: %v", off, err)
@@ -129,7 +135,7 @@ func TestOnlyTheDatabasesClockEndsAnything(t *testing.T) {
 		if err := c.world.complete(scanned.Ref); !errors.Is(err, login.ErrEnded) {
 			t.Errorf("%v off: completed out of time: %v", off, err)
 		}
-		if _, err := c.accounts.SessionByHash(t.Context(), hash); !errors.Is(err, account.ErrNoSession) {
+		if _, err := c.session(hash); !errors.Is(err, account.ErrNoSession) {
 			t.Errorf("%v off: the session out of time: %v", off, err)
 		}
 		if n, err := c.db.RemoveSessions(t.Context(), 10); err != nil || n != 1 {

@@ -376,7 +376,7 @@ func TestAMigrationThatBreaksTheVersionBeforeIsRefused(t *testing.T) {
 	for _, c := range []struct{ migration, want string }{
 		{"ALTER TABLE scanlogin.scene DROP COLUMN place", `SetPlace is not what it was: (text, integer, uuid) became (ERROR: column "place"`},
 		{"ALTER TABLE scanlogin.scene RENAME COLUMN openid TO wechat_user", "Scan is not what it was: (text"},
-		{"ALTER TABLE scanlogin.web_session RENAME TO session", `Complete is not what it was: (bytea, interval, integer, uuid, text) became (ERROR: relation "scanlogin.web_session"`},
+		{"ALTER TABLE scanlogin.web_session RENAME TO session", `Complete is not what it was: (bytea, interval, text, text, integer, uuid, text, bytea) became (ERROR: relation "scanlogin.web_session"`},
 		{"DROP TABLE scanlogin.lease", "TakeLease is not what it was"},
 		{"DROP TABLE scanlogin.wechat_push; CREATE VIEW scanlogin.wechat_push AS SELECT ''::bytea AS id, ''::text AS reply, now() AS created_at", "table wechat_push was r and is v"},
 		{"DROP FUNCTION scanlogin.resize_pool(integer)", "ResizePool is not what it was"},

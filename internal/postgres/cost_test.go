@@ -84,7 +84,7 @@ func logIn(t *testing.T, s *login.Service) {
 	if len(changed) != 1 || changed[0].State != login.Authenticated {
 		t.Fatalf("%+v", changed)
 	}
-	must(s.Complete(ctx, login.Key{Scene: l.Scene, Secret: secret}, newHash()))
+	must(s.Complete(ctx, login.Key{Scene: l.Scene, Secret: secret}, newSession()))
 }
 
 // A statement that PostgreSQL expects to be cheaper when planned for its very parameters is

@@ -226,7 +226,7 @@ func (c *crowd) logIn(p *person, l login.Login) {
 	token := newHash()
 	// A repeat of what was done and not answered finds the login ended. Whether it was
 	// done is to be seen in the sessions.
-	err = c.untilAnswered(func() error { return c.logins.Complete(c.t.Context(), l.Ref, token, long) })
+	err = c.untilAnswered(func() error { return c.logins.Complete(c.t.Context(), l.Ref, login.Session{Hash: token}, long) })
 	if err != nil && !errors.Is(err, login.ErrEnded) {
 		c.lose("a scanned login of scene %d is %s", l.Scene, errName(err))
 	}

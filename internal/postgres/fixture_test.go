@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"scanlogin/internal/account"
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres"
 	"scanlogin/internal/postgres/postgrestest"
@@ -166,12 +167,25 @@ func (w *world) tieOf(openID string) int64 {
 }
 
 func (w *world) complete(ref login.Ref) error {
-	return w.logins.Complete(w.t.Context(), ref, newHash(), long)
+	return w.logins.Complete(w.t.Context(), ref, newSession(), long)
 }
 
 func (w *world) bind(ref login.Ref, account int64) error {
-	return w.logins.Bind(w.t.Context(), ref, account, newHash(), long)
+	return w.logins.Bind(w.t.Context(), ref, login.Owner{ID: account}, newSession(), long)
 }
+
+// signIn starts a session for whoever has the account's first password.
+func (w *world) signIn(hash [32]byte, user int64) error {
+	return w.accounts.CreateSession(w.t.Context(), account.User{ID: user}, account.NewSession{Hash: hash}, long)
+}
+
+// session finds one, however long it wasn't seen.
+func (w *world) session(hash [32]byte) (account.Session, error) {
+	s, _, err := w.accounts.SessionByHash(w.t.Context(), hash, 1000*long)
+	return s, err
+}
+
+func newSession() login.Session { return login.Session{Hash: newHash()} }
 
 func newID() login.ID { return login.NewSecret().ID() }
 

@@ -36,6 +36,8 @@ type Housekeeper struct {
 	// KeepPushes is how long the reply to a push is kept: longer than it can be pushed
 	// again, by WeChat or by who has recorded it.
 	KeepPushes time.Duration
+	// SessionIdle is how long a session lives that nobody uses.
+	SessionIdle time.Duration
 	// Removed, where it isn't nil, hears how many rows went out of which table.
 	Removed func(table string, rows int64)
 	Logger  *slog.Logger
@@ -58,6 +60,7 @@ func (h *Housekeeper) chores() []chore {
 		{"web_session", 1, full(func(ctx context.Context, most int32) (int64, error) {
 			return h.DB.relaxed.RemoveSessions(ctx, most)
 		})},
+		{"web_session", 60, h.removeIdle()},
 		{"wechat_push", 1, full(func(ctx context.Context, most int32) (int64, error) {
 			return h.DB.relaxed.RemovePushes(ctx, h.KeepPushes, most)
 		})},
@@ -74,6 +77,18 @@ func full(remove func(ctx context.Context, most int32) (int64, error)) func(cont
 	return func(ctx context.Context) (int64, bool, error) {
 		n, err := remove(ctx, housekeepingBatch)
 		return n, n == housekeepingBatch, err
+	}
+}
+
+// removeIdle walks through all sessions once, in the order of their keys.
+func (h *Housekeeper) removeIdle() func(context.Context) (int64, bool, error) {
+	after := []byte{}
+	return func(ctx context.Context) (int64, bool, error) {
+		r, err := h.DB.relaxed.RemoveIdleSessions(ctx, pgstore.RemoveIdleSessionsParams{
+			After: after, Idle: h.SessionIdle, Most: housekeepingBatch,
+		})
+		after = r.Last
+		return r.Removed, r.LookedAt == housekeepingBatch, err
 	}
 }
 

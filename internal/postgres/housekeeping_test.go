@@ -21,7 +21,10 @@ import (
 	"scanlogin/internal/postgres/pgstore"
 )
 
-const keepPushes = 25 * time.Minute
+const (
+	keepPushes  = 25 * time.Minute
+	sessionIdle = 24 * time.Hour
+)
 
 // housekeeper is one that runs, and what it did.
 type housekeeper struct {
@@ -49,7 +52,7 @@ func (w *world) keepHouse() *housekeeper {
 		}
 	})
 	keeper := &postgres.Housekeeper{
-		DB: h.db, Holder: newID(), KeepPushes: keepPushes, Removed: h.hear,
+		DB: h.db, Holder: newID(), KeepPushes: keepPushes, SessionIdle: sessionIdle, Removed: h.hear,
 		Logger: slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	keeper.SetInterval(10 * time.Millisecond)
@@ -100,7 +103,7 @@ func TestWhatIsOverIsRemovedAndNothingElse(t *testing.T) {
 	w.tie("ann", ann)
 	w.endedSessions(2500, ann)
 	live := newHash()
-	w.ok(w.accounts.CreateSession(t.Context(), live, ann, time.Minute))
+	w.ok(w.signIn(live, ann))
 	w.exec("INSERT INTO scanlogin.wechat_push SELECT sha256(n::text::bytea), 'logged_in', now() - interval '1 h' FROM generate_series(1, 1500) n")
 	w.exec("INSERT INTO scanlogin.wechat_push VALUES ('kept', 'logged_in', now() - interval '24 min')")
 	const today = "(now() AT TIME ZONE 'Asia/Shanghai')::date"
@@ -121,7 +124,7 @@ func TestWhatIsOverIsRemovedAndNothingElse(t *testing.T) {
 	if diff := cmp.Diff(want, h.counts()); diff != "" {
 		t.Errorf("removed in the end (-want +got):\n%s", diff)
 	}
-	if _, err := w.accounts.SessionByHash(t.Context(), live); err != nil {
+	if _, err := w.session(live); err != nil {
 		t.Errorf("a live session: %v", err)
 	}
 	if kept := get[string](w, "SELECT string_agg(convert_from(id, 'UTF8'), ' ') FROM scanlogin.wechat_push"); kept != "kept" {
@@ -163,24 +166,50 @@ func TestHousekeepingGoesByTheDatabasesClock(t *testing.T) {
 	}
 	exec(`INSERT INTO scanlogin.web_session (token_hash, account_id, expires_at)
 		VALUES ('over', $1, now()), ('live', $1, now() + interval '1 us')`, ann)
+	exec(`INSERT INTO scanlogin.web_session (token_hash, account_id, expires_at, seen_at)
+		VALUES ('idle', $1, 'infinity', now() - $2::interval), ('used', $1, 'infinity', now() - $2::interval + interval '1 us')`, ann, sessionIdle)
 	exec(`INSERT INTO scanlogin.wechat_push (id, reply, created_at)
 		VALUES ('over', '', now() - $1::interval - interval '1 us'), ('live', '', now() - $1::interval)`, keepPushes)
 	exec("UPDATE scanlogin.scene SET openid = 'ann', expires_at = now() - interval '1 day' - (id - 2) * interval '1 us'")
 	q := pgstore.New(tx)
 	sessions, err := q.RemoveSessions(t.Context(), 10)
 	w.ok(err)
+	idle, err := q.RemoveIdleSessions(t.Context(), pgstore.RemoveIdleSessionsParams{After: []byte{}, Most: 10, Idle: sessionIdle})
+	w.ok(err)
 	pushes, err := q.RemovePushes(t.Context(), keepPushes, 10)
 	w.ok(err)
 	scenes, err := q.ForgetLogins(t.Context(), 0, 10)
 	w.ok(err)
-	if sessions != 1 || pushes != 1 || !slices.Equal(scenes, []int32{3}) {
-		t.Errorf("%d sessions, %d pushes and scenes %v are over", sessions, pushes, scenes)
+	if sessions != 1 || idle.Removed != 1 || pushes != 1 || !slices.Equal(scenes, []int32{3}) {
+		t.Errorf("%d sessions, %d idle ones, %d pushes and scenes %v are over", sessions, idle.Removed, pushes, scenes)
 	}
 	var left string
-	w.ok(tx.QueryRow(t.Context(), `SELECT string_agg(convert_from(id, 'UTF8'), ' ')
+	w.ok(tx.QueryRow(t.Context(), `SELECT string_agg(convert_from(id, 'UTF8'), ' ' ORDER BY id)
 		FROM (SELECT token_hash AS id FROM scanlogin.web_session UNION ALL SELECT id FROM scanlogin.wechat_push) t`).Scan(&left))
-	if left != "live live" {
+	if left != "live live used" {
 		t.Errorf("left: %s", left)
+	}
+}
+
+// However many there are: they are looked at once an hour, a batch after the other.
+func TestSessionsThatNobodyUsesAreRemoved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	ann := w.account("ann")
+	w.exec(`INSERT INTO scanlogin.web_session (token_hash, account_id, expires_at, seen_at)
+		SELECT sha256(n::text::bytea), $1, now() + interval '1 h', now() - CASE WHEN n % 3 = 0 THEN interval '0' ELSE $2::interval END
+		FROM generate_series(1, 4500) n`, ann, sessionIdle)
+	tx, err := w.admin.Begin(t.Context())
+	w.ok(err)
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	_, err = tx.Exec(t.Context(), "UPDATE scanlogin.web_session SET seen_at = now() WHERE token_hash = sha256('1')")
+	w.ok(err)
+	h := w.keepHouse()
+	await(t, "the end of those that nobody uses", func() bool { return h.counts()["web_session"] == 2999 })
+	h.stop()
+	w.ok(tx.Commit(t.Context())) // it is used again, and was not waited for
+	if n := w.sessions(); n != 1501 {
+		t.Errorf("%d sessions are left, want 1501", n)
 	}
 }
 
@@ -316,7 +345,7 @@ func TestHousekeepingIsNotNoticed(t *testing.T) {
 				}
 			}
 			if err == nil {
-				err = w.logins.Complete(t.Context(), l.Ref, newHash(), 0)
+				err = w.logins.Complete(t.Context(), l.Ref, newSession(), 0)
 			}
 			if err == nil { // it was the day before yesterday
 				_, err = w.admin.Exec(t.Context(), "UPDATE scanlogin.scene SET expires_at = now() - interval '2 days' WHERE id = $1 AND login = $2", l.Scene, l.ID)
@@ -420,10 +449,12 @@ func TestHousekeepingReadsByAnIndex(t *testing.T) {
 		w.ok(err)
 		return strings.Join(all, "\n")
 	}
+	idle := pgstore.RemoveIdleSessionsParams{After: []byte{}, Most: 1000, Idle: sessionIdle}
 	plans := func(when string) {
 		t.Helper()
 		for index, remove := range map[string]func(q *pgstore.Queries) error{
 			"web_session_expiry": func(q *pgstore.Queries) error { _, err := q.RemoveSessions(t.Context(), 1000); return err },
+			"web_session_pkey":   func(q *pgstore.Queries) error { _, err := q.RemoveIdleSessions(t.Context(), idle); return err },
 			"wechat_push_age":    func(q *pgstore.Queries) error { _, err := q.RemovePushes(t.Context(), keepPushes, 1000); return err },
 		} {
 			spy := &spy{}

@@ -409,12 +409,12 @@ func (m *model) checkPictures() {
 
 func (m *model) complete(s *login.Service, a *attempt, k login.Key) string {
 	hash := newHash()
-	return a.end(k, &session{hash: hash}, login.LoggedIn, func() error { return s.Complete(m.w.t.Context(), k, hash) })
+	return a.end(k, &session{hash: hash}, login.LoggedIn, func() error { return s.Complete(m.w.t.Context(), k, login.Session{Hash: hash}) })
 }
 
 func (m *model) bind(s *login.Service, a *attempt, k login.Key, account int64) string {
 	hash := newHash()
-	return a.end(k, &session{hash, account}, login.MustBind, func() error { return s.Bind(m.w.t.Context(), k, account, hash) })
+	return a.end(k, &session{hash, account}, login.MustBind, func() error { return s.Bind(m.w.t.Context(), k, login.Owner{ID: account}, login.Session{Hash: hash}) })
 }
 
 func (a *attempt) end(k login.Key, given *session, needs login.Outcome, act func() error) string {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"scanlogin/internal/account"
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres/pgstore"
 )
@@ -178,20 +179,29 @@ func outcome(known bool) login.Outcome {
 
 // Complete turns an authenticated login into a session. ErrEnded also where the tie was
 // removed since the scan.
-func (s Logins) Complete(ctx context.Context, ref login.Ref, session [32]byte, ttl time.Duration) error {
+func (s Logins) Complete(ctx context.Context, ref login.Ref, session login.Session, ttl time.Duration) error {
 	return s.end(ctx, ref, login.Authenticated, login.ErrEnded, func() (int64, error) {
 		return s.DB.Queries.Complete(ctx, pgstore.CompleteParams{
-			TokenHash: session[:], SessionTtl: ttl, ID: ref.Scene, Login: ref.ID, Appid: s.AppID,
+			ID: ref.Scene, Login: ref.ID, Appid: s.AppID,
+			TokenHash: session.Hash[:], SessionTtl: ttl, Replaces: session.Replaces[:], Browser: session.Browser, Place: session.Place,
 		})
 	})
 }
 
 // Bind ties the WeChat user to the account, and turns the login into a session.
-func (s Logins) Bind(ctx context.Context, ref login.Ref, userID int64, session [32]byte, ttl time.Duration) error {
+// account.ErrCredentials where the password was changed since it was proved.
+func (s Logins) Bind(ctx context.Context, ref login.Ref, owner login.Owner, session login.Session, ttl time.Duration) error {
 	return s.end(ctx, ref, login.BindRequired, login.ErrTied, func() (n int64, err error) {
 		err = s.DB.tx(ctx, func(q *pgstore.Queries) error {
+			if n, err = q.Vouch(ctx, owner.ID, owner.PasswordChanges); err != nil {
+				return err
+			}
+			if n == 0 {
+				return account.ErrCredentials
+			}
 			n, err = q.Bind(ctx, pgstore.BindParams{
-				TokenHash: session[:], SessionTtl: ttl, ID: ref.Scene, Login: ref.ID, Appid: s.AppID, AccountID: userID,
+				ID: ref.Scene, Login: ref.ID, Appid: s.AppID, AccountID: owner.ID,
+				TokenHash: session.Hash[:], SessionTtl: ttl, Replaces: session.Replaces[:], Browser: session.Browser, Place: session.Place,
 			})
 			if err == nil && n == 0 {
 				return errRollback

@@ -16,7 +16,7 @@ import (
 	"scanlogin/internal/postgres/postgrestest"
 )
 
-const migrations = 4
+const migrations = 5
 
 // emptyDatabase is one without our schema.
 func emptyDatabase(t *testing.T) string {

@@ -86,15 +86,15 @@ func TestManyLoginsThroughAPooler(t *testing.T) {
 					return fmt.Errorf("after the scan: %v, %w", now.State, err)
 				}
 				if round == 0 {
-					return at().Bind(t.Context(), l.Ref, user.ID, hash, long)
+					return at().Bind(t.Context(), l.Ref, login.Owner{ID: user.ID}, login.Session{Hash: hash}, long)
 				}
-				return at().Complete(t.Context(), l.Ref, hash, long)
+				return at().Complete(t.Context(), l.Ref, login.Session{Hash: hash}, long)
 			}()
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
 				return
 			}
-			if s, err := accounts.SessionByHash(t.Context(), hash); err != nil || s.User.Name != name {
+			if s, _, err := accounts.SessionByHash(t.Context(), hash, long); err != nil || s.User.Name != name {
 				t.Errorf("%s is logged in as %q, %v", name, s.User.Name, err)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"scanlogin/internal/account"
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres"
 	"scanlogin/internal/postgres/pgstore"
@@ -102,12 +103,39 @@ func TestEveryWriteHasItsDurability(t *testing.T) {
 		},
 		"a session": func(w *world) func() error {
 			id := w.account("here")
-			return func() error { return w.accounts.CreateSession(w.t.Context(), newHash(), id, long) }
+			return func() error { return w.signIn(newHash(), id) }
 		},
 		"the end of a session": func(w *world) func() error {
 			hash := newHash()
-			w.ok(w.accounts.CreateSession(w.t.Context(), hash, w.account("leaving"), long))
+			w.ok(w.signIn(hash, w.account("leaving")))
 			return func() error { return w.accounts.DeleteSession(w.t.Context(), hash) }
+		},
+		"a session that is replaced": func(w *world) func() error {
+			id := w.account("replaced")
+			n := account.NewSession{Hash: newHash(), Replaces: w.browser(id)}
+			return func() error { return w.accounts.CreateSession(w.t.Context(), account.User{ID: id}, n, long) }
+		},
+		"a session that is revoked": func(w *world) func() error {
+			id := w.account("revoked")
+			here, there := w.browser(id), w.browser(id)
+			session := w.idOf(there)
+			return func() error { return w.accounts.EndSession(w.t.Context(), id, here, session, long) }
+		},
+		"the other sessions": func(w *world) func() error {
+			id := w.account("alone")
+			here, _ := w.browser(id), w.browser(id)
+			return func() error {
+				_, err := w.accounts.EndOtherSessions(w.t.Context(), id, here, long)
+				return err
+			}
+		},
+		"a password that is changed": func(w *world) func() error {
+			id := w.account("careful")
+			here := w.browser(id)
+			return func() error {
+				_, err := w.accounts.ChangePasswordHash(w.t.Context(), account.User{ID: id}, "other", here, newHash(), long)
+				return err
+			}
 		},
 		"a tie that is removed": func(w *world) func() error {
 			id := w.account("untied")
@@ -117,7 +145,7 @@ func TestEveryWriteHasItsDurability(t *testing.T) {
 		"somebody who follows no more": func(w *world) func() error {
 			id := w.account("gone")
 			w.tie("gone", id)
-			w.ok(w.accounts.CreateSession(w.t.Context(), newHash(), id, long))
+			w.ok(w.signIn(newHash(), id))
 			accounts := postgres.Accounts{DB: w.db, AppID: appID}
 			return func() error { _, err := accounts.Unfollowed(w.t.Context(), "gone", true); return err }
 		},
@@ -155,6 +183,11 @@ func TestEveryWriteHasItsDurability(t *testing.T) {
 		"a place": func(w *world) func() error {
 			l := w.show()
 			return func() error { return w.logins.SetPlace(w.t.Context(), l.Ref, "Paris") }
+		},
+		"a session that is used": func(w *world) func() error {
+			hash := w.browser(w.account("busy"))
+			w.age(hash, long)
+			return func() error { return w.accounts.SawSession(w.t.Context(), hash, time.Minute) }
 		},
 		"a code made ahead": func(w *world) func() error {
 			return func() error { w.prepare(9, "ahead", long, time.Minute); return nil }

@@ -276,8 +276,10 @@ func TestAScanBetweenCompleteAndItsReasonIsNoEnd(t *testing.T) {
 		openID string
 		act    func(ref login.Ref) error
 	}{
-		{"ann", func(ref login.Ref) error { return logins.Complete(t.Context(), ref, newHash(), long) }},
-		{"new", func(ref login.Ref) error { return logins.Bind(t.Context(), ref, ann, newHash(), long) }},
+		{"ann", func(ref login.Ref) error { return logins.Complete(t.Context(), ref, newSession(), long) }},
+		{"new", func(ref login.Ref) error {
+			return logins.Bind(t.Context(), ref, login.Owner{ID: ann}, newSession(), long)
+		}},
 	} {
 		l := w.show()
 		var once sync.Once

@@ -144,7 +144,7 @@ func TestWhoUnfollowsIsLoggedOut(t *testing.T) {
 		var hashes [][32]byte
 		for _, user := range []int64{ann, ann, bob} {
 			hashes = append(hashes, newHash())
-			w.ok(w.accounts.CreateSession(t.Context(), hashes[len(hashes)-1], user, long))
+			w.ok(w.signIn(hashes[len(hashes)-1], user))
 		}
 		l := w.show() // scanned, not yet completed
 		w.scan(l, "ann")
@@ -156,7 +156,7 @@ func TestWhoUnfollowsIsLoggedOut(t *testing.T) {
 			t.Errorf("unbind %v: %d sessions ended (%v), want 2", unbind, n, err)
 		}
 		for i, want := range []error{account.ErrNoSession, account.ErrNoSession, nil} {
-			if _, err := w.accounts.SessionByHash(t.Context(), hashes[i]); !errors.Is(err, want) || (err == nil) != (want == nil) {
+			if _, err := w.session(hashes[i]); !errors.Is(err, want) || (err == nil) != (want == nil) {
 				t.Errorf("unbind %v: session %d gives %v", unbind, i, err)
 			}
 		}

@@ -69,6 +69,17 @@ func (s *Server) setSession(w http.ResponseWriter, t account.Token) {
 	s.setCookie(w, s.sessionCookieName(), t.Cookie(), s.CookieDomain, s.Accounts.SessionTTL)
 }
 
+// newSession is a session for this browser, in the place of the one that it has, and the
+// token for its cookie.
+func (s *Server) newSession(r *http.Request) (account.Token, account.NewSession) {
+	token := account.NewToken()
+	n := account.NewSession{Hash: token.Hash(), Browser: userAgent(r), Place: s.place(r)}
+	if had, ok := s.sessionToken(r); ok {
+		n.Replaces = had.Hash()
+	}
+	return token, n
+}
+
 func (s *Server) dropSession(w http.ResponseWriter) {
 	s.setCookie(w, s.sessionCookieName(), "", s.CookieDomain, 0)
 }

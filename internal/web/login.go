@@ -48,7 +48,11 @@ func (s *Server) passwordLogin(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	token, err := s.Accounts.SignIn(r.Context(), user.ID)
+	token, session := s.newSession(r)
+	err = s.Accounts.SignIn(r.Context(), user, session)
+	if errors.Is(err, account.ErrCredentials) { // changed while it was checked
+		return s.refuseLogin(w, r, in)
+	}
 	if err != nil {
 		return err
 	}
@@ -76,8 +80,8 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	token := account.NewToken()
-	err = s.completeLogin(r, token)
+	token, session := s.newSession(r)
+	err = s.completeLogin(r, session)
 	switch {
 	case err == nil:
 		s.setSession(w, token)
@@ -93,10 +97,10 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, map[string]any{"redirect": s.next(in.Next)})
 }
 
-func (s *Server) completeLogin(r *http.Request, token account.Token) error {
+func (s *Server) completeLogin(r *http.Request, session account.NewSession) error {
 	key, ok := s.loginKey(r)
 	if ok {
-		return s.Logins.Complete(r.Context(), key, token.Hash())
+		return s.Logins.Complete(r.Context(), key, login.Session(session))
 	}
 	if _, signedIn := s.sessionToken(r); signedIn {
 		return login.ErrEnded // another tab has taken the key away
@@ -146,8 +150,9 @@ func (s *Server) bindTo(w http.ResponseWriter, r *http.Request, find findUser) e
 	if err != nil {
 		return err
 	}
-	token := account.NewToken()
-	if err := s.Logins.Bind(r.Context(), key, user.ID, token.Hash()); err != nil {
+	token, session := s.newSession(r)
+	owner := login.Owner{ID: user.ID, PasswordChanges: user.PasswordChanges}
+	if err := s.Logins.Bind(r.Context(), key, owner, login.Session(session)); err != nil {
 		return err
 	}
 	s.setSession(w, token)

@@ -16,14 +16,19 @@ func (s *Server) place(r *http.Request) string {
 	if s.PlaceHeader == "" || !s.trusts(r.RemoteAddr) {
 		return ""
 	}
-	printable := func(c rune) rune {
+	return printable(r.Header.Get(s.PlaceHeader), maxPlace)
+}
+
+// printable is what of a header's text can be shown, and no more than so many characters.
+func printable(text string, most int) string {
+	shown := func(c rune) rune {
 		if unicode.IsPrint(c) {
 			return c
 		}
 		return -1
 	}
-	place := []rune(strings.TrimSpace(strings.Map(printable, strings.ToValidUTF8(r.Header.Get(s.PlaceHeader), ""))))
-	return string(place[:min(len(place), maxPlace)])
+	clean := []rune(strings.TrimSpace(strings.Map(shown, strings.ToValidUTF8(text, ""))))
+	return string(clean[:min(len(clean), most)])
 }
 
 // trusts tells whether the other end of a connection is a proxy of ours.

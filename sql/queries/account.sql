@@ -4,10 +4,19 @@ ON CONFLICT DO NOTHING
 RETURNING id, created_at;
 
 -- name: AccountByName :one
-SELECT id, name, password, created_at FROM scanlogin.account WHERE lower(name) = lower(@name);
+SELECT id, name, password, password_changes, created_at FROM scanlogin.account WHERE lower(name) = lower(@name);
 
 -- name: SetPassword :execrows
-UPDATE scanlogin.account SET password = @password WHERE id = @id;
+UPDATE scanlogin.account SET password = @password, password_changes = password_changes + 1 WHERE id = @id;
+
+-- name: ChangePassword :execrows
+-- Only the password that was proved, not one that was set meanwhile.
+UPDATE scanlogin.account SET password = @password, password_changes = password_changes + 1
+WHERE id = @id AND password_changes = @password_changes;
+
+-- name: Rehash :exec
+-- The same password, hashed anew; unless another was set meanwhile.
+UPDATE scanlogin.account SET password = @password WHERE id = @id AND password = @was;
 
 -- name: ListAccounts :many
 SELECT a.id, a.name, a.created_at, count(i.openid)::int AS ties
@@ -20,17 +29,14 @@ DELETE FROM scanlogin.wechat_identity WHERE account_id = @account_id;
 -- name: Identities :many
 SELECT bound_at FROM scanlogin.wechat_identity WHERE account_id = @account_id ORDER BY bound_at;
 
--- name: CreateSession :exec
-INSERT INTO scanlogin.web_session (token_hash, account_id, expires_at)
-VALUES (@token_hash, @account_id, now() + @session_ttl::interval);
+-- name: LockAccount :exec
+-- Whoever ends more than one session of an account comes here first, so that no two of them
+-- wait for each other.
+SELECT FROM scanlogin.account WHERE id = @id FOR NO KEY UPDATE;
 
--- name: SessionByHash :one
-SELECT a.id, a.name, a.created_at, s.created_at AS session_created_at, s.expires_at
-FROM scanlogin.web_session s JOIN scanlogin.account a ON a.id = s.account_id
-WHERE s.token_hash = @token_hash AND s.expires_at > now();
-
--- name: DeleteSession :exec
-DELETE FROM scanlogin.web_session WHERE token_hash = @token_hash;
+-- name: LockAccountOfOpenID :exec
+SELECT FROM scanlogin.account a JOIN scanlogin.wechat_identity i ON i.account_id = a.id
+WHERE i.appid = @appid AND i.openid = @openid FOR NO KEY UPDATE OF a;
 
 -- name: LockTie :exec
 SELECT FROM scanlogin.wechat_identity WHERE appid = @appid AND openid = @openid FOR UPDATE;

@@ -7,6 +7,26 @@ DELETE FROM scanlogin.web_session WHERE ctid = ANY (ARRAY(
     ORDER BY s.expires_at LIMIT @most FOR UPDATE SKIP LOCKED
 ));
 
+-- name: RemoveIdleSessions :one
+-- The next so many sessions in the order of their keys, less those that nobody uses any
+-- more. There is no index on when they were seen: each would cost more to keep, with every
+-- session that is used, than to walk through all of them once in a while.
+WITH looked AS MATERIALIZED (
+    SELECT s.token_hash, s.seen_at FROM scanlogin.web_session s
+    WHERE s.token_hash > @after ORDER BY s.token_hash LIMIT @most
+), gone AS (
+    DELETE FROM scanlogin.web_session WHERE ctid = ANY (ARRAY(
+        SELECT s.ctid FROM scanlogin.web_session s
+        WHERE s.token_hash = ANY (ARRAY(SELECT l.token_hash FROM looked l WHERE l.seen_at <= now() - @idle::interval))
+            AND s.seen_at <= now() - @idle::interval
+        FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING token_hash
+)
+SELECT (SELECT count(*) FROM gone) AS removed, count(*) AS looked_at,
+    coalesce((SELECT l.token_hash FROM looked l ORDER BY l.token_hash DESC LIMIT 1), '')::bytea AS last
+FROM looked;
+
 -- name: RemovePushes :execrows
 -- The same, for replies that are older than what can be pushed again.
 DELETE FROM scanlogin.wechat_push WHERE ctid = ANY (ARRAY(

@@ -138,7 +138,8 @@ WHERE id = @id AND ticket = @ticket AND openid IS NOT NULL
 
 -- name: Complete :execrows
 -- The tie is looked at once more: it may have been removed since the scan. It is locked,
--- so that who removes it and ends the sessions sees ours, or we see that it is gone.
+-- so that who removes it and ends the sessions sees ours, or we see that it is gone. The
+-- session that the browser had before ends here, as in CreateSession.
 WITH tie AS (
     SELECT i.account_id, i.openid
     FROM scanlogin.scene h JOIN scanlogin.wechat_identity i ON i.openid = h.openid AND i.account_id = h.account_id
@@ -150,25 +151,29 @@ WITH tie AS (
     WHERE s.id = @id AND s.login = @login::uuid AND s.state = 'authenticated' AND s.expires_at > now()
         AND s.openid = tie.openid AND s.account_id = tie.account_id
     RETURNING tie.account_id
+), replaced AS (
+    DELETE FROM scanlogin.web_session w USING done WHERE w.token_hash = @replaces
 )
-INSERT INTO scanlogin.web_session (token_hash, account_id, expires_at)
-SELECT @token_hash, account_id, now() + @session_ttl::interval FROM done;
+INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
+SELECT @token_hash, account_id, now(), now() + @session_ttl::interval, @browser, @place FROM done;
 
 -- name: Bind :execrows
 -- No row: nothing to bind, or the WeChat user has another account by now; the caller
 -- must roll back then.
 WITH bound AS (
-    UPDATE scanlogin.scene SET state = 'completed', expires_at = now()
-    WHERE id = @id AND login = @login::uuid AND state = 'bind_required' AND expires_at > now()
-    RETURNING openid
+    UPDATE scanlogin.scene s SET state = 'completed', expires_at = now()
+    WHERE s.id = @id AND s.login = @login::uuid AND s.state = 'bind_required' AND s.expires_at > now()
+    RETURNING s.openid
 ), tie AS (
     INSERT INTO scanlogin.wechat_identity AS i (appid, openid, account_id)
     SELECT @appid, openid, @account_id FROM bound
     ON CONFLICT (appid, openid) DO UPDATE SET account_id = i.account_id WHERE i.account_id = excluded.account_id
     RETURNING i.account_id
+), replaced AS (
+    DELETE FROM scanlogin.web_session w USING tie WHERE w.token_hash = @replaces
 )
-INSERT INTO scanlogin.web_session (token_hash, account_id, expires_at)
-SELECT @token_hash, account_id, now() + @session_ttl::interval FROM tie;
+INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
+SELECT @token_hash, account_id, now(), now() + @session_ttl::interval, @browser, @place FROM tie;
 
 -- name: ResizePool :exec
 SELECT scanlogin.resize_pool(@size);

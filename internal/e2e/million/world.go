@@ -122,7 +122,7 @@ func (w *world) keepHouse(ctx context.Context) {
 		Logger: logger,
 	}
 	keeper := &postgres.Housekeeper{
-		DB: w.db, Holder: login.NewSecret().ID(), KeepPushes: w.keep, Logger: logger,
+		DB: w.db, Holder: login.NewSecret().ID(), KeepPushes: w.keep, SessionIdle: w.keep, Logger: logger,
 		Removed: func(table string, rows int64) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -205,16 +205,21 @@ func (w *world) login(ctx context.Context, worker, n int) error {
 		return err
 	}
 	session := sha256.Sum256([]byte(rand.Text()))
-	if err := w.service.Complete(ctx, key, session); err != nil {
+	if err := w.service.Complete(ctx, key, webSession(session)); err != nil {
 		return err
 	}
-	if _, err := w.accounts.SessionByHash(ctx, session); err != nil && !errors.Is(err, account.ErrNoSession) {
+	if _, _, err := w.accounts.SessionByHash(ctx, session, w.keep); err != nil && !errors.Is(err, account.ErrNoSession) {
 		return err
 	}
 	if n%20 == 3 {
 		return w.accounts.DeleteSession(ctx, session)
 	}
 	return nil
+}
+
+// webSession is one whose browser says as much of itself as most do.
+func webSession(hash [32]byte) login.Session {
+	return login.Session{Hash: hash, Browser: strings.Repeat("b", 120)}
 }
 
 // begin waits where every scene is held or rests.
@@ -258,7 +263,7 @@ func (w *world) bind(ctx context.Context, worker int, l login.Login, key login.K
 	if err := w.scan(ctx, l, phone(person), 0, login.MustBind); err != nil {
 		return err
 	}
-	if err := w.service.Bind(ctx, key, w.people[person], sha256.Sum256([]byte(rand.Text()))); err != nil {
+	if err := w.service.Bind(ctx, key, login.Owner{ID: w.people[person]}, webSession(sha256.Sum256([]byte(rand.Text())))); err != nil {
 		return err
 	}
 	_, err := w.accounts.Unbind(ctx, w.people[person])

@@ -11,19 +11,48 @@ import (
 )
 
 const accountByName = `-- name: AccountByName :one
-SELECT id, name, password, created_at FROM scanlogin.account WHERE lower(name) = lower($1)
+SELECT id, name, password, password_changes, created_at FROM scanlogin.account WHERE lower(name) = lower($1)
 `
 
-func (q *Queries) AccountByName(ctx context.Context, name string) (ScanloginAccount, error) {
+type AccountByNameRow struct {
+	ID              int64
+	Name            string
+	Password        string
+	PasswordChanges int32
+	CreatedAt       time.Time
+}
+
+func (q *Queries) AccountByName(ctx context.Context, name string) (AccountByNameRow, error) {
 	row := q.db.QueryRow(ctx, accountByName, name)
-	var i ScanloginAccount
+	var i AccountByNameRow
 	err := row.Scan(
 		&i.ID,
 		&i.Name,
 		&i.Password,
+		&i.PasswordChanges,
 		&i.CreatedAt,
 	)
 	return i, err
+}
+
+const changePassword = `-- name: ChangePassword :execrows
+UPDATE scanlogin.account SET password = $1, password_changes = password_changes + 1
+WHERE id = $2 AND password_changes = $3
+`
+
+type ChangePasswordParams struct {
+	Password        string
+	ID              int64
+	PasswordChanges int32
+}
+
+// Only the password that was proved, not one that was set meanwhile.
+func (q *Queries) ChangePassword(ctx context.Context, arg ChangePasswordParams) (int64, error) {
+	result, err := q.db.Exec(ctx, changePassword, arg.Password, arg.ID, arg.PasswordChanges)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const createAccount = `-- name: CreateAccount :one
@@ -42,31 +71,6 @@ func (q *Queries) CreateAccount(ctx context.Context, name string, password strin
 	var i CreateAccountRow
 	err := row.Scan(&i.ID, &i.CreatedAt)
 	return i, err
-}
-
-const createSession = `-- name: CreateSession :exec
-INSERT INTO scanlogin.web_session (token_hash, account_id, expires_at)
-VALUES ($1, $2, now() + $3::interval)
-`
-
-type CreateSessionParams struct {
-	TokenHash  []byte
-	AccountID  int64
-	SessionTtl time.Duration
-}
-
-func (q *Queries) CreateSession(ctx context.Context, arg CreateSessionParams) error {
-	_, err := q.db.Exec(ctx, createSession, arg.TokenHash, arg.AccountID, arg.SessionTtl)
-	return err
-}
-
-const deleteSession = `-- name: DeleteSession :exec
-DELETE FROM scanlogin.web_session WHERE token_hash = $1
-`
-
-func (q *Queries) DeleteSession(ctx context.Context, tokenHash []byte) error {
-	_, err := q.db.Exec(ctx, deleteSession, tokenHash)
-	return err
 }
 
 const endSessionsOfOpenID = `-- name: EndSessionsOfOpenID :execrows
@@ -144,6 +148,27 @@ func (q *Queries) ListAccounts(ctx context.Context) ([]ListAccountsRow, error) {
 	return items, nil
 }
 
+const lockAccount = `-- name: LockAccount :exec
+SELECT FROM scanlogin.account WHERE id = $1 FOR NO KEY UPDATE
+`
+
+// Whoever ends more than one session of an account comes here first, so that no two of them
+// wait for each other.
+func (q *Queries) LockAccount(ctx context.Context, id int64) error {
+	_, err := q.db.Exec(ctx, lockAccount, id)
+	return err
+}
+
+const lockAccountOfOpenID = `-- name: LockAccountOfOpenID :exec
+SELECT FROM scanlogin.account a JOIN scanlogin.wechat_identity i ON i.account_id = a.id
+WHERE i.appid = $1 AND i.openid = $2 FOR NO KEY UPDATE OF a
+`
+
+func (q *Queries) LockAccountOfOpenID(ctx context.Context, appid string, openid string) error {
+	_, err := q.db.Exec(ctx, lockAccountOfOpenID, appid, openid)
+	return err
+}
+
 const lockTie = `-- name: LockTie :exec
 SELECT FROM scanlogin.wechat_identity WHERE appid = $1 AND openid = $2 FOR UPDATE
 `
@@ -153,35 +178,24 @@ func (q *Queries) LockTie(ctx context.Context, appid string, openid string) erro
 	return err
 }
 
-const sessionByHash = `-- name: SessionByHash :one
-SELECT a.id, a.name, a.created_at, s.created_at AS session_created_at, s.expires_at
-FROM scanlogin.web_session s JOIN scanlogin.account a ON a.id = s.account_id
-WHERE s.token_hash = $1 AND s.expires_at > now()
+const rehash = `-- name: Rehash :exec
+UPDATE scanlogin.account SET password = $1 WHERE id = $2 AND password = $3
 `
 
-type SessionByHashRow struct {
-	ID               int64
-	Name             string
-	CreatedAt        time.Time
-	SessionCreatedAt time.Time
-	ExpiresAt        time.Time
+type RehashParams struct {
+	Password string
+	ID       int64
+	Was      string
 }
 
-func (q *Queries) SessionByHash(ctx context.Context, tokenHash []byte) (SessionByHashRow, error) {
-	row := q.db.QueryRow(ctx, sessionByHash, tokenHash)
-	var i SessionByHashRow
-	err := row.Scan(
-		&i.ID,
-		&i.Name,
-		&i.CreatedAt,
-		&i.SessionCreatedAt,
-		&i.ExpiresAt,
-	)
-	return i, err
+// The same password, hashed anew; unless another was set meanwhile.
+func (q *Queries) Rehash(ctx context.Context, arg RehashParams) error {
+	_, err := q.db.Exec(ctx, rehash, arg.Password, arg.ID, arg.Was)
+	return err
 }
 
 const setPassword = `-- name: SetPassword :execrows
-UPDATE scanlogin.account SET password = $1 WHERE id = $2
+UPDATE scanlogin.account SET password = $1, password_changes = password_changes + 1 WHERE id = $2
 `
 
 func (q *Queries) SetPassword(ctx context.Context, password string, iD int64) (int64, error) {

@@ -65,6 +65,46 @@ func (q *Queries) RemoveCodes(ctx context.Context, most int32) (int64, error) {
 	return result.RowsAffected(), nil
 }
 
+const removeIdleSessions = `-- name: RemoveIdleSessions :one
+WITH looked AS MATERIALIZED (
+    SELECT s.token_hash, s.seen_at FROM scanlogin.web_session s
+    WHERE s.token_hash > $1 ORDER BY s.token_hash LIMIT $2
+), gone AS (
+    DELETE FROM scanlogin.web_session WHERE ctid = ANY (ARRAY(
+        SELECT s.ctid FROM scanlogin.web_session s
+        WHERE s.token_hash = ANY (ARRAY(SELECT l.token_hash FROM looked l WHERE l.seen_at <= now() - $3::interval))
+            AND s.seen_at <= now() - $3::interval
+        FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING token_hash
+)
+SELECT (SELECT count(*) FROM gone) AS removed, count(*) AS looked_at,
+    coalesce((SELECT l.token_hash FROM looked l ORDER BY l.token_hash DESC LIMIT 1), '')::bytea AS last
+FROM looked
+`
+
+type RemoveIdleSessionsParams struct {
+	After []byte
+	Most  int32
+	Idle  time.Duration
+}
+
+type RemoveIdleSessionsRow struct {
+	Removed  int64
+	LookedAt int64
+	Last     []byte
+}
+
+// The next so many sessions in the order of their keys, less those that nobody uses any
+// more. There is no index on when they were seen: each would cost more to keep, with every
+// session that is used, than to walk through all of them once in a while.
+func (q *Queries) RemoveIdleSessions(ctx context.Context, arg RemoveIdleSessionsParams) (RemoveIdleSessionsRow, error) {
+	row := q.db.QueryRow(ctx, removeIdleSessions, arg.After, arg.Most, arg.Idle)
+	var i RemoveIdleSessionsRow
+	err := row.Scan(&i.Removed, &i.LookedAt, &i.Last)
+	return i, err
+}
+
 const removePushes = `-- name: RemovePushes :execrows
 DELETE FROM scanlogin.wechat_push WHERE ctid = ANY (ARRAY(
     SELECT p.ctid FROM scanlogin.wechat_push p

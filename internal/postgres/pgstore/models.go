@@ -3,14 +3,3 @@
 //   sqlc v1.31.1
 
 package pgstore
-
-import (
-	"time"
-)
-
-type ScanloginAccount struct {
-	ID        int64
-	Name      string
-	Password  string
-	CreatedAt time.Time
-}

@@ -67,26 +67,31 @@ func (q *Queries) Bare(ctx context.Context, arg BareParams) ([]int32, error) {
 
 const bind = `-- name: Bind :execrows
 WITH bound AS (
-    UPDATE scanlogin.scene SET state = 'completed', expires_at = now()
-    WHERE id = $3 AND login = $4::uuid AND state = 'bind_required' AND expires_at > now()
-    RETURNING openid
+    UPDATE scanlogin.scene s SET state = 'completed', expires_at = now()
+    WHERE s.id = $5 AND s.login = $6::uuid AND s.state = 'bind_required' AND s.expires_at > now()
+    RETURNING s.openid
 ), tie AS (
     INSERT INTO scanlogin.wechat_identity AS i (appid, openid, account_id)
-    SELECT $5, openid, $6 FROM bound
+    SELECT $7, openid, $8 FROM bound
     ON CONFLICT (appid, openid) DO UPDATE SET account_id = i.account_id WHERE i.account_id = excluded.account_id
     RETURNING i.account_id
+), replaced AS (
+    DELETE FROM scanlogin.web_session w USING tie WHERE w.token_hash = $9
 )
-INSERT INTO scanlogin.web_session (token_hash, account_id, expires_at)
-SELECT $1, account_id, now() + $2::interval FROM tie
+INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
+SELECT $1, account_id, now(), now() + $2::interval, $3, $4 FROM tie
 `
 
 type BindParams struct {
 	TokenHash  []byte
 	SessionTtl time.Duration
+	Browser    string
+	Place      string
 	ID         int32
 	Login      login.ID
 	Appid      string
 	AccountID  int64
+	Replaces   []byte
 }
 
 // No row: nothing to bind, or the WeChat user has another account by now; the caller
@@ -95,10 +100,13 @@ func (q *Queries) Bind(ctx context.Context, arg BindParams) (int64, error) {
 	result, err := q.db.Exec(ctx, bind,
 		arg.TokenHash,
 		arg.SessionTtl,
+		arg.Browser,
+		arg.Place,
 		arg.ID,
 		arg.Login,
 		arg.Appid,
 		arg.AccountID,
+		arg.Replaces,
 	)
 	if err != nil {
 		return 0, err
@@ -182,36 +190,45 @@ const complete = `-- name: Complete :execrows
 WITH tie AS (
     SELECT i.account_id, i.openid
     FROM scanlogin.scene h JOIN scanlogin.wechat_identity i ON i.openid = h.openid AND i.account_id = h.account_id
-    WHERE h.id = $3 AND h.login = $4::uuid AND h.state = 'authenticated' AND i.appid = $5
+    WHERE h.id = $5 AND h.login = $6::uuid AND h.state = 'authenticated' AND i.appid = $7
     FOR SHARE OF i
 ), done AS (
     UPDATE scanlogin.scene s SET state = 'completed', expires_at = now()
     FROM tie
-    WHERE s.id = $3 AND s.login = $4::uuid AND s.state = 'authenticated' AND s.expires_at > now()
+    WHERE s.id = $5 AND s.login = $6::uuid AND s.state = 'authenticated' AND s.expires_at > now()
         AND s.openid = tie.openid AND s.account_id = tie.account_id
     RETURNING tie.account_id
+), replaced AS (
+    DELETE FROM scanlogin.web_session w USING done WHERE w.token_hash = $8
 )
-INSERT INTO scanlogin.web_session (token_hash, account_id, expires_at)
-SELECT $1, account_id, now() + $2::interval FROM done
+INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
+SELECT $1, account_id, now(), now() + $2::interval, $3, $4 FROM done
 `
 
 type CompleteParams struct {
 	TokenHash  []byte
 	SessionTtl time.Duration
+	Browser    string
+	Place      string
 	ID         int32
 	Login      login.ID
 	Appid      string
+	Replaces   []byte
 }
 
 // The tie is looked at once more: it may have been removed since the scan. It is locked,
-// so that who removes it and ends the sessions sees ours, or we see that it is gone.
+// so that who removes it and ends the sessions sees ours, or we see that it is gone. The
+// session that the browser had before ends here, as in CreateSession.
 func (q *Queries) Complete(ctx context.Context, arg CompleteParams) (int64, error) {
 	result, err := q.db.Exec(ctx, complete,
 		arg.TokenHash,
 		arg.SessionTtl,
+		arg.Browser,
+		arg.Place,
 		arg.ID,
 		arg.Login,
 		arg.Appid,
+		arg.Replaces,
 	)
 	if err != nil {
 		return 0, err

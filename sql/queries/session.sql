@@ -1,0 +1,66 @@
+-- name: CreateSession :execrows
+-- For whoever has proved the password that the account still has. A change of it waits for
+-- us and ends what we make, or we see that there was one. The session that the browser had
+-- before ends here: it never has two, and none that was planted in it lives on.
+WITH who AS (
+    SELECT a.id FROM scanlogin.account a
+    WHERE a.id = @account_id AND a.password_changes = @password_changes
+    FOR SHARE
+), replaced AS (
+    DELETE FROM scanlogin.web_session s USING who WHERE s.token_hash = @replaces
+)
+INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
+SELECT @token_hash, who.id, now(), now() + @session_ttl::interval, @browser, @place FROM who;
+
+-- name: Vouch :execrows
+-- One row while the account has the password that was proved; no change of it until we end.
+SELECT FROM scanlogin.account WHERE id = @id AND password_changes = @password_changes FOR SHARE;
+
+-- name: SessionByHash :one
+-- A session lives until it expires, as long as it is seen again within idle.
+SELECT a.id AS account_id, a.name, a.created_at AS account_created_at,
+    s.id, s.browser, s.place, s.created_at, s.seen_at, s.expires_at,
+    extract(epoch FROM now() - s.seen_at)::float8 AS unseen
+FROM scanlogin.web_session s JOIN scanlogin.account a ON a.id = s.account_id
+WHERE s.token_hash = @token_hash AND s.expires_at > now() AND s.seen_at > now() - @idle::interval;
+
+-- name: SawSession :exec
+-- Whoever writes it right now, or ends it, is not waited for.
+UPDATE scanlogin.web_session SET seen_at = now()
+WHERE token_hash = (
+    SELECT s.token_hash FROM scanlogin.web_session s
+    WHERE s.token_hash = @token_hash AND s.seen_at <= now() - @every::interval
+    FOR NO KEY UPDATE SKIP LOCKED
+);
+
+-- name: SessionsOf :many
+-- The newest first. Nobody reads more of them; whoever has more ends all others at once.
+SELECT s.id, s.browser, s.place, s.created_at, s.seen_at, s.expires_at
+FROM scanlogin.web_session s
+WHERE s.account_id = @account_id AND s.expires_at > now() AND s.seen_at > now() - @idle::interval
+ORDER BY s.created_at DESC, s.id LIMIT 1000;
+
+-- name: DeleteSession :exec
+DELETE FROM scanlogin.web_session WHERE token_hash = @token_hash;
+
+-- name: HoldSession :execrows
+-- One row while the session is there; it is not ended until we end.
+SELECT FROM scanlogin.web_session WHERE token_hash = @token_hash AND account_id = @account_id FOR UPDATE;
+
+-- name: RotateSession :exec
+UPDATE scanlogin.web_session SET token_hash = @new_hash WHERE token_hash = @token_hash;
+
+-- name: EndSession :execrows
+DELETE FROM scanlogin.web_session
+WHERE id = @id AND account_id = @account_id AND expires_at > now() AND seen_at > now() - @idle::interval;
+
+-- name: EndOtherSessions :one
+-- How many there were that lived.
+WITH ended AS (
+    DELETE FROM scanlogin.web_session s WHERE s.account_id = @account_id AND s.token_hash <> @kept
+    RETURNING s.expires_at > now() AND s.seen_at > now() - @idle::interval AS lived
+)
+SELECT count(*) FILTER (WHERE lived) FROM ended;
+
+-- name: EndSessions :exec
+DELETE FROM scanlogin.web_session WHERE account_id = @account_id;
