@@ -2,7 +2,7 @@
 // style, the scripts and the icon. There is no build step.
 //
 // A page is two templates: templates/layout.html and one of login.html,
-// user.html and error.html beside it. Parse the pair together and execute
+// user.html, sessions.html and error.html beside it. Parse the pair together and execute
 // "layout.html". The templates call one function, asset, which takes the name
 // of a file of this package and returns the address that it is served at.
 // They hold no words for people: those come in as .T.

@@ -1,4 +1,4 @@
-// The user page works without this script; with it, times are shown in the
+// The user pages work without this script; with it, times are shown in the
 // reader's own time zone and Escape folds an open question away.
 
 const format = new Intl.DateTimeFormat(document.documentElement.lang, { dateStyle: 'long', timeStyle: 'short' });

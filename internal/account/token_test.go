@@ -69,3 +69,15 @@ func TestTokenCannotBePrinted(t *testing.T) {
 		}
 	}
 }
+
+func TestSessionIDs(t *testing.T) {
+	id := SessionID{0xab, 15: 1}
+	if got, ok := ParseSessionID(id.String()); !ok || got != id {
+		t.Errorf("ParseSessionID(%q) = %v, %v", id, got, ok)
+	}
+	for _, s := range []string{"", "ab", id.String() + "0", strings.Repeat("x", 32), id.String()[1:] + " "} {
+		if got, ok := ParseSessionID(s); ok {
+			t.Errorf("ParseSessionID(%q) = %v", s, got)
+		}
+	}
+}

@@ -28,7 +28,7 @@ type Config struct {
 	OpsAddr        string         `env:"OPS_ADDR" groups:"web" envDefault:"127.0.0.1:9090" example:"127.0.0.1:9090" meaning:"where /metrics, /healthz and /readyz listen; set to nothing: off"`
 	PublicURL      *url.URL       `env:"PUBLIC_URL" groups:"web wechat" envDefault:"http://localhost:8080" example:"https://login.example.com" meaning:"the origin that browsers and WeChat see; https turns on Secure and __Host- cookies and HSTS"`
 	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES" groups:"web" example:"10.0.0.0/8,192.0.2.7" meaning:"addresses and CIDRs of proxies whose X-Forwarded-For is believed"`
-	PlaceHeader    string         `env:"PLACE_HEADER" groups:"web" example:"CF-IPCity" meaning:"the header in which a trusted proxy says roughly where a browser is, for the words to the phone"`
+	PlaceHeader    string         `env:"PLACE_HEADER" groups:"web" example:"CF-IPCity" meaning:"the header in which a trusted proxy says roughly where a browser is, for the words to the phone and the list of sessions"`
 
 	WeChatAppID                  string        `env:"WECHAT_APP_ID" groups:"wechat" required:"true" example:"wx0123456789abcdef" meaning:"the Official Account's AppID"`
 	WeChatAppSecret              Secret        `env:"WECHAT_APP_SECRET" groups:"wechat" required:"true" example:"(AppSecret from WeChat's console)" meaning:"the Official Account's AppSecret"`

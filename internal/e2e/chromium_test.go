@@ -131,6 +131,7 @@ func TestChromium(t *testing.T) {
 		},
 		"a narrow phone in Chinese": func(t *testing.T, in window) { narrowPhone(t, w, in, "zh-CN") },
 		"a narrow phone in English": func(t *testing.T, in window) { narrowPhone(t, w, in, "en") },
+		"sessions on a phone":       func(t *testing.T, in window) { sessionsInABrowser(t, w, in) },
 		"a new code by keyboard":    newCodeByKeyboard,
 		"a busy site recovers":      busySite,
 		"a new account":             newAccount,

@@ -2,6 +2,7 @@ package web
 
 import (
 	"errors"
+	"mime"
 	"net/http"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ var (
 	errMalformed = errors.New("web: malformed request")
 	errTooLarge  = errors.New("web: request too large")
 	errMediaType = errors.New("web: neither a form nor JSON")
+	errCurrent   = errors.New("web: not the current password")
 	errSignIn    = errors.New("web: sign-in refused") // as account.ErrCredentials, but nothing was scanned
 )
 
@@ -44,10 +46,12 @@ func answers() []answer {
 		{login.ErrEnded, http.StatusGone, "expired"},
 		{login.ErrTied, http.StatusConflict, "already_bound"},
 		{errSignIn, http.StatusUnauthorized, "invalid_credentials"},
+		{errCurrent, http.StatusForbidden, "wrong_password"},
 		{account.ErrCredentials, http.StatusForbidden, "invalid_credentials"},
 		{account.ErrNameTaken, http.StatusConflict, "username_taken"},
 		{account.ErrName, http.StatusBadRequest, "invalid_username"},
 		{account.ErrPassword, http.StatusBadRequest, "invalid_password"},
+		{account.ErrNotTheirs, http.StatusNotFound, "no_such_session"},
 		{account.ErrNoSession, http.StatusUnauthorized, "unauthenticated"},
 		{errForeign, http.StatusForbidden, "forbidden"},
 		{errMalformed, http.StatusBadRequest, "bad_request"},
@@ -102,7 +106,7 @@ func (s *Server) writeAnswer(w http.ResponseWriter, r *http.Request, a answer) e
 	switch {
 	case r.URL.Path == "/user/bind" || r.URL.Path == "/user/signup":
 		return writeJSON(w, a.status, map[string]any{"status": false, "err": text, "error": a.code, "message": text})
-	case wantsJSON(r) || r.URL.Path == "/login/complete":
+	case answersJSON(r) || r.URL.Path == "/login/complete":
 		return writeJSON(w, a.status, map[string]any{"error": a.code, "message": text})
 	case wantsPage(r):
 		return render(s, w, r, a.status, "error.html", errorPage{Status: a.status, Message: text})
@@ -114,6 +118,12 @@ func (s *Server) writeAnswer(w http.ResponseWriter, r *http.Request, a answer) e
 }
 
 func wantsJSON(r *http.Request) bool { return accepts(r, "application/json") }
+
+// answersJSON is also for whoever sends JSON and doesn't say what to answer with.
+func answersJSON(r *http.Request) bool {
+	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return wantsJSON(r) || mediaType == "application/json" && !wantsPage(r)
+}
 
 func wantsPage(r *http.Request) bool { return accepts(r, "text/html") }
 

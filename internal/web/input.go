@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 )
 
 // input is what forms and JSON bodies may bring. Anything else in them is ignored, an
@@ -17,31 +18,41 @@ type input struct {
 	Next     string `json:"next"`
 }
 
-// readInput reads a form or a JSON object; an empty body is an empty input.
+// readInput reads what a login may bring.
 func readInput(r *http.Request) (in input, err error) {
+	err = readBody(r, &in, func(form url.Values) error {
+		in = input{form.Get("username"), form.Get("password"), form.Get("next")}
+		return nil
+	})
+	return in, err
+}
+
+// readBody reads a form, or a JSON object into v; an empty body changes nothing.
+func readBody(r *http.Request, v any, readForm func(url.Values) error) (err error) {
 	mediaType, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch mediaType {
 	case "application/json":
-		err = json.NewDecoder(r.Body).Decode(&in)
+		err = json.NewDecoder(r.Body).Decode(v)
 		if errors.Is(err, io.EOF) {
 			err = nil
 		}
 	case "application/x-www-form-urlencoded":
-		err = r.ParseForm()
-		in = input{r.PostForm.Get("username"), r.PostForm.Get("password"), r.PostForm.Get("next")}
+		if err = r.ParseForm(); err == nil {
+			err = readForm(r.PostForm)
+		}
 	default:
 		var n int
 		if n, err = r.Body.Read(make([]byte, 1)); n > 0 {
-			return input{}, errMediaType
+			return errMediaType
 		}
 		if errors.Is(err, io.EOF) {
 			err = nil
 		}
 	}
 	if err != nil {
-		return input{}, errBody(err)
+		return errBody(err)
 	}
-	return in, nil
+	return nil
 }
 
 // errBody says what was wrong with a body that could not be read.

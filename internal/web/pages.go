@@ -26,9 +26,15 @@ type loginPage struct {
 
 type userPage struct {
 	page
-	Username   string
-	Identities []account.Identity
-	SignedInAt time.Time
+	Username      string
+	Identities    []account.Identity
+	SignedInAt    time.Time
+	PasswordError string
+}
+
+type sessionsPage struct {
+	page
+	Sessions []listedSession
 }
 
 type errorPage struct {
@@ -42,7 +48,7 @@ type pages map[string]*template.Template
 
 func parsePages(files fs.FS, a assets) (pages, error) {
 	parsed := pages{}
-	for _, name := range []string{"login.html", "user.html", "error.html"} {
+	for _, name := range []string{"login.html", "user.html", "sessions.html", "error.html"} {
 		t, err := template.New("layout.html").Funcs(template.FuncMap{"asset": a.url}).
 			ParseFS(files, "templates/layout.html", "templates/"+name)
 		if err != nil {

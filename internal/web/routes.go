@@ -40,6 +40,9 @@ func (s *Server) Handler() (http.Handler, error) {
 
 	get(e, "/user", s.user)
 	post(e, "/user/unbind", s.unbind)
+	post(e, "/user/password", s.changePassword)
+	get(e, "/user/sessions", s.sessions)
+	post(e, "/user/sessions/revoke", s.revoke)
 	post(e, "/logout", s.logout)
 	get(e, "/auth/verify", s.verify)
 	return e, nil

@@ -82,6 +82,26 @@ type Texts struct {
 	UnbindAsk     string
 	UnbindConfirm string
 
+	// Its form for another password.
+	ChangePassword  string
+	PasswordHint    string
+	CurrentPassword string
+	NewPassword     string
+	PasswordSubmit  string
+	PasswordChanged string
+
+	// The page of the sessions.
+	SessionsTitle  string
+	SessionsHint   string
+	SessionsShow   string
+	UnknownBrowser string
+	ThisSession    string
+	SeenAt         string // followed by a time
+	Revoke         string
+	RevokeOthers   string
+	RevokeAsk      string
+	RevokeConfirm  string
+
 	// The error page.
 	ErrorTitle string
 	ErrorBack  string
@@ -171,13 +191,33 @@ func chinese() Texts {
 		UnbindAsk:     "解除后，这个微信将不能再扫码登录该账号；账号密码登录不受影响。",
 		UnbindConfirm: "确认解除",
 
+		ChangePassword:  "修改密码",
+		PasswordHint:    "修改后，其他设备上的登录会全部退出，本设备保持登录。",
+		CurrentPassword: "当前密码",
+		NewPassword:     "新密码",
+		PasswordSubmit:  "确认修改",
+		PasswordChanged: "密码已修改，其他设备上的登录已全部退出。",
+
+		SessionsTitle:  "登录设备",
+		SessionsHint:   "查看账号在哪些浏览器上登录，让不认识的退出。",
+		SessionsShow:   "查看",
+		UnknownBrowser: "未知浏览器",
+		ThisSession:    "本设备",
+		SeenAt:         "最近使用",
+		Revoke:         "退出",
+		RevokeOthers:   "退出所有其他设备",
+		RevokeAsk:      "除本设备外，其他浏览器上的登录会立即失效。如果有您不认识的登录，请同时修改密码。",
+		RevokeConfirm:  "全部退出",
+
 		ErrorTitle: "页面无法显示",
 		ErrorBack:  "返回首页",
 
 		errors: map[string]string{
 			"bad_request":         "请求格式有误。",
 			"invalid_credentials": "用户名或密码不正确。",
+			"wrong_password":      "当前密码不正确。",
 			"unauthenticated":     "请先登录。",
+			"no_such_session":     "没有这个登录，可能已经退出。",
 			"forbidden":           "请求来自其他网站，已被拒绝。",
 			"not_found":           "页面不存在。",
 			"method_not_allowed":  "不支持该请求方式。",
@@ -267,13 +307,33 @@ func english() Texts {
 		UnbindAsk:     "This WeChat will no longer sign in to this account. Your password keeps working.",
 		UnbindConfirm: "Unlink",
 
+		ChangePassword:  "Change password",
+		PasswordHint:    "You stay signed in here. Every other browser is signed out.",
+		CurrentPassword: "Current password",
+		NewPassword:     "New password",
+		PasswordSubmit:  "Change password",
+		PasswordChanged: "Your password is changed. Every other browser was signed out.",
+
+		SessionsTitle:  "Where you’re signed in",
+		SessionsHint:   "See the browsers that are signed in to your account, and sign out those you don’t know.",
+		SessionsShow:   "Show",
+		UnknownBrowser: "Unknown browser",
+		ThisSession:    "This browser",
+		SeenAt:         "Last used on",
+		Revoke:         "Sign out",
+		RevokeOthers:   "Sign out everywhere else",
+		RevokeAsk:      "Every browser but this one is signed out at once. If you didn’t know one of them, change your password as well.",
+		RevokeConfirm:  "Sign out everywhere else",
+
 		ErrorTitle: "This page can’t be shown",
 		ErrorBack:  "Back to the start",
 
 		errors: map[string]string{
 			"bad_request":         "The request is malformed.",
 			"invalid_credentials": "Wrong username or password.",
+			"wrong_password":      "The current password is wrong.",
 			"unauthenticated":     "Please sign in first.",
+			"no_such_session":     "There is no such session. It may have ended already.",
 			"forbidden":           "The request came from another site and was refused.",
 			"not_found":           "There is no such page.",
 			"method_not_allowed":  "This kind of request isn’t possible here.",

@@ -121,17 +121,24 @@ func TestPhoneTexts(t *testing.T) {
 // Executing a template fails where it names a text that isn't there.
 func TestTemplatesFindTheirTexts(t *testing.T) {
 	type identity struct{ BoundAt time.Time }
+	type session struct {
+		ID, Browser, System, Place string
+		CreatedAt, SeenAt          time.Time
+		Current                    bool
+	}
 	type page struct {
 		T                                 Texts
 		Lang, Site, Next, Username, Error string
 		Signup                            bool
 		Identities                        []identity
 		SignedInAt                        time.Time
+		PasswordError                     string
+		Sessions                          []session
 		Status                            int
 		Message                           string
 	}
 	asset := template.FuncMap{"asset": func(name string) string { return "/static/" + name }}
-	for _, name := range []string{"login.html", "user.html", "error.html"} {
+	for _, name := range []string{"login.html", "user.html", "sessions.html", "error.html"} {
 		tmpl, err := template.New("layout.html").Funcs(asset).Option("missingkey=error").
 			ParseFS(static.Files, "templates/layout.html", "templates/"+name)
 		if err != nil {
@@ -142,6 +149,8 @@ func TestTemplatesFindTheirTexts(t *testing.T) {
 			full := bare
 			full.Next, full.Username, full.Error, full.Signup = "/a?b=c", `"><script>`, "no", true
 			full.Identities = []identity{{BoundAt: time.Unix(0, 0)}}
+			full.PasswordError = "no"
+			full.Sessions = []session{{ID: "1", Browser: "WeChat", Current: true}, {Browser: "Chrome", System: "Windows", Place: "上海"}, {}}
 			for _, data := range []page{bare, full} {
 				if err := tmpl.Execute(io.Discard, data); err != nil {
 					t.Errorf("%s in %s: %v", name, lang, err)

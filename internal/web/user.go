@@ -3,6 +3,7 @@ package web
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"strconv"
 
 	"scanlogin/internal/account"
@@ -11,20 +12,30 @@ import (
 // user is the user centre.
 func (s *Server) user(w http.ResponseWriter, r *http.Request) error {
 	session, err := s.session(r)
-	if errors.Is(err, account.ErrNoSession) && !wantsJSON(r) {
-		http.Redirect(w, r, "/login?next="+homePath, http.StatusSeeOther)
-		return nil
-	}
 	if err != nil {
-		return err
+		return s.leadToLogin(w, r, err)
 	}
+	return s.userCentre(w, r, session, http.StatusOK, "")
+}
+
+// userCentre is its page, with what was wrong with a new password.
+func (s *Server) userCentre(w http.ResponseWriter, r *http.Request, session account.Session, status int, wrong string) error {
 	ties, err := s.Accounts.Identities(r.Context(), session.User.ID)
 	if err != nil {
 		return err
 	}
-	return render(s, w, r, http.StatusOK, "user.html", userPage{
-		Username: session.User.Name, Identities: ties, SignedInAt: session.CreatedAt,
+	return render(s, w, r, status, "user.html", userPage{
+		Username: session.User.Name, Identities: ties, SignedInAt: session.CreatedAt, PasswordError: wrong,
 	})
+}
+
+// leadToLogin sends a page that needs a session to where there are some.
+func (s *Server) leadToLogin(w http.ResponseWriter, r *http.Request, err error) error {
+	if !errors.Is(err, account.ErrNoSession) || wantsJSON(r) {
+		return err
+	}
+	http.Redirect(w, r, "/login?next="+r.URL.Path, http.StatusSeeOther)
+	return nil
 }
 
 // unbind removes the tie to WeChat; whoever is signed in stays so.
@@ -41,6 +52,52 @@ func (s *Server) unbind(w http.ResponseWriter, r *http.Request) error {
 	}
 	http.Redirect(w, r, homePath, http.StatusSeeOther)
 	return nil
+}
+
+// changePassword sets another password for who knows the current one, and ends the other
+// sessions: whoever may have learned the old password has nothing left.
+func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
+	var in struct {
+		Current  string `json:"current"`
+		Password string `json:"password"`
+	}
+	err := readBody(r, &in, func(form url.Values) error {
+		in.Current, in.Password = form.Get("current"), form.Get("password")
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	token, ok := s.sessionToken(r)
+	if !ok {
+		return account.ErrNoSession
+	}
+	rotated, ended, err := s.Accounts.ChangePassword(r.Context(), token, in.Current, in.Password)
+	if err != nil {
+		return s.refusePassword(w, r, err)
+	}
+	s.setSession(w, rotated)
+	if answersJSON(r) {
+		return writeJSON(w, http.StatusOK, map[string]any{"status": true, "revoked": ended})
+	}
+	http.Redirect(w, r, homePath+"#password-changed", http.StatusSeeOther)
+	return nil
+}
+
+// refusePassword shows the page again where there is something to correct.
+func (s *Server) refusePassword(w http.ResponseWriter, r *http.Request, err error) error {
+	if errors.Is(err, account.ErrCredentials) {
+		err = errCurrent
+	}
+	if answersJSON(r) || !errors.Is(err, errCurrent) && !errors.Is(err, account.ErrPassword) {
+		return err
+	}
+	session, e := s.session(r)
+	if e != nil {
+		return e
+	}
+	a := answerTo(err)
+	return s.userCentre(w, r, session, a.status, textsFor(r).Error(a.code))
 }
 
 // logout ends the session on every instance.

@@ -119,6 +119,7 @@ func TestForeignPagesAreRefused(t *testing.T) {
 	_, h, _ := newServer(t, "https://login.example.com")
 	routes := []string{
 		"POST /login", "POST /login/complete", "POST /user/bind", "POST /user/unbind", "POST /logout",
+		"POST /user/sessions/revoke", "POST /user/password",
 		"GET /login/events", // it begins a login
 	}
 	foreign := []http.Header{
@@ -177,6 +178,11 @@ func TestErrorsInTheFormAskedFor(t *testing.T) {
 		{"POST", "/login", "", "username=" + strings.Repeat("a", 70<<10), "application/x-www-form-urlencoded", 413, "text/plain; charset=utf-8", "too_large"},
 		{"POST", "/user/signup", "application/json", "", "", 404, "application/json; charset=utf-8", `"error":"not_found"`},
 		{"GET", "/auth/verify", "", "", "", 401, "text/plain; charset=utf-8", "unauthenticated"},
+		{"POST", "/user/sessions/revoke", "", "{}", "application/json", 400, "application/json; charset=utf-8", `"error":"bad_request"`},
+		{"POST", "/user/sessions/revoke", "text/html", "{}", "application/json", 400, "text/html; charset=utf-8", "malformed"},
+		{"POST", "/user/sessions/revoke", "", "others=true", "application/x-www-form-urlencoded", 401, "text/plain; charset=utf-8", "unauthenticated"},
+		{"GET", "/user/sessions", "application/json", "", "", 401, "application/json; charset=utf-8", `"error":"unauthenticated"`},
+		{"POST", "/user/password", "application/json", "", "", 401, "application/json; charset=utf-8", `"error":"unauthenticated"`},
 		{"POST", "/user/unbind", "text/html", "", "", 401, "text/html; charset=utf-8", "sign in first"},
 	} {
 		r := httptest.NewRequestWithContext(t.Context(), tt.method, tt.path, strings.NewReader(tt.body))
