@@ -38,6 +38,8 @@ type Housekeeper struct {
 	KeepPushes time.Duration
 	// SessionIdle is how long a session lives that nobody uses.
 	SessionIdle time.Duration
+	// KeepLimits is how long a limit remembers what was used up and is there again.
+	KeepLimits time.Duration
 	// Removed, where it isn't nil, hears how many rows went out of which table.
 	Removed func(table string, rows int64)
 	Logger  *slog.Logger
@@ -68,6 +70,7 @@ func (h *Housekeeper) chores() []chore {
 			return h.DB.relaxed.RemoveCodes(ctx, most)
 		})},
 		{"scene", 60, h.forgetLogins()},
+		{"rate_limit", 10, h.forgetLimits()},
 	}
 }
 
@@ -101,6 +104,16 @@ func (h *Housekeeper) forgetLogins() func(context.Context) (int64, bool, error) 
 			after = max(after, scene)
 		}
 		return int64(len(scenes)), len(scenes) == forgetBatch, err
+	}
+}
+
+// forgetLimits walks the keys once, in their order.
+func (h *Housekeeper) forgetLimits() func(context.Context) (int64, bool, error) {
+	after := []byte{}
+	return func(ctx context.Context) (int64, bool, error) {
+		row, err := h.DB.relaxed.RemoveLimits(ctx, pgstore.RemoveLimitsParams{After: after, Most: housekeepingBatch, Keep: h.KeepLimits})
+		after = row.Last
+		return row.Removed, row.Walked == housekeepingBatch, err
 	}
 }
 

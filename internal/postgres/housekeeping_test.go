@@ -52,7 +52,8 @@ func (w *world) keepHouse() *housekeeper {
 		}
 	})
 	keeper := &postgres.Housekeeper{
-		DB: h.db, Holder: newID(), KeepPushes: keepPushes, SessionIdle: sessionIdle, Removed: h.hear,
+		DB: h.db, Holder: newID(), KeepPushes: keepPushes, SessionIdle: sessionIdle, KeepLimits: 30 * time.Minute,
+		Removed: h.hear,
 		Logger: slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	keeper.SetInterval(10 * time.Millisecond)

@@ -6,11 +6,13 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"scanlogin/internal/limit"
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres/pgstore"
 )
@@ -21,6 +23,7 @@ type DB struct {
 	schema  *schema
 	relaxed *pgstore.Queries // for what a crash of PostgreSQL may forget: see [relaxed]
 	claims  *batcher[claim, login.Login]
+	takes   *batcher[[]limit.Count, []time.Duration]
 	*pgstore.Queries
 }
 
@@ -34,6 +37,7 @@ func Open(ctx context.Context, url, schemaName string) (*DB, error) {
 	db := &DB{pool: pool, schema: &schema{name: schemaName}}
 	db.Queries, db.relaxed = db.on(pool), db.on(relaxed{pool})
 	db.claims = &batcher[claim, login.Login]{max: maxClaims, run: db.runClaims}
+	db.takes = &batcher[[]limit.Count, []time.Duration]{max: maxTakes, run: db.runTakes}
 	return db, nil
 }
 
