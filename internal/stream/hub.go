@@ -28,6 +28,9 @@ type Config struct {
 	// Window is the time over which browsers come back that are sent away together, each at
 	// a moment of its own; at least 10 ms. 0 means 5 s.
 	Window time.Duration
+	// Tabs is how many streams of one login there may be here; 0: any number. Each has a
+	// connection of its own, for HTTP/1.1 can't carry two.
+	Tabs int
 	// Signup is what bind-required says of creating an account.
 	Signup bool
 	// Look returns, of these logins, those whose state is no longer the one seen. What

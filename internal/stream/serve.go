@@ -15,6 +15,7 @@ import (
 type Subscription struct {
 	hub    *Hub
 	stream *stream
+	many   bool
 }
 
 // Subscribe begins a stream of the login. It has to come before the first read of the
@@ -25,8 +26,20 @@ func (h *Hub) Subscribe(id login.ID) *Subscription {
 	defer h.mu.Unlock()
 	s.next = h.byID[id]
 	h.byID[id] = s
-	return &Subscription{h, s}
+	return &Subscription{h, s, h.config.Tabs > 0 && s.len() > h.config.Tabs}
 }
+
+// len is how many streams of its login there are from s on.
+func (s *stream) len() (n int) {
+	for ; s != nil; s = s.next {
+		n++
+	}
+	return n
+}
+
+// TooMany tells whether the login had as many streams as it may have, so that this one
+// shouldn't be served.
+func (s *Subscription) TooMany() bool { return s.many }
 
 // Cancel forgets a subscription that wasn't served. Else it does nothing, so that it
 // can be deferred.

@@ -629,6 +629,33 @@ func TestCancelledSubscriptionLeavesNothing(t *testing.T) {
 
 // Browsers come, go and reload while their logins are scanned, half of the hints are
 // lost, and then the instance stops: every browser that stays is told, in order, once.
+func TestALoginHasOnlySoManyStreams(t *testing.T) {
+	h := NewHub(Config{Tabs: 3})
+	other := h.Subscribe(login.ID{2})
+	var subs []*Subscription
+	for n := range 5 {
+		subs = append(subs, h.Subscribe(login.ID{1}))
+		if got := subs[n].TooMany(); got != (n >= 3) {
+			t.Errorf("the stream after %d others is too many: %v", n, got)
+		}
+	}
+	subs[4].Cancel() // as who is told so does
+	subs[3].Cancel()
+	subs[0].Cancel()
+	if h.Subscribe(login.ID{1}).TooMany() {
+		t.Error("there was room again")
+	}
+	if !h.Subscribe(login.ID{1}).TooMany() || other.TooMany() {
+		t.Error("each login has its own")
+	}
+	h = NewHub(Config{})
+	for range 100 {
+		if h.Subscribe(login.ID{1}).TooMany() {
+			t.Fatal("there is no limit")
+		}
+	}
+}
+
 func TestNothingIsLostInTheCrowd(t *testing.T) {
 	overTransports(t, Config{Beat: time.Second, Grace: 10 * time.Millisecond}, func(t *testing.T, w *world) {
 		var crowd sync.WaitGroup
