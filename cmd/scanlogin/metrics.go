@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"scanlogin/internal/limit"
 	"scanlogin/internal/postgres"
 	"scanlogin/internal/stream"
 	"scanlogin/internal/web"
@@ -18,6 +19,18 @@ func newRemoved() *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "scanlogin_rows_removed_total", Help: "Rows that were over and are removed by this instance, and scenes that were made to forget, by table.",
 	}, []string{"table"})
+}
+
+// newLimited counts what is refused. Every limit is there from the start, so that the first
+// refusal is an increase.
+func newLimited() *prometheus.CounterVec {
+	limited := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "scanlogin_rate_limited_total", Help: "Requests that this instance refused because somebody did too much, by limit.",
+	}, []string{"limit"})
+	for _, name := range limit.Names() {
+		limited.WithLabelValues(name)
+	}
+	return limited
 }
 
 // registerMetrics exports what this instance knows of itself.

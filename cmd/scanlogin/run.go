@@ -44,6 +44,7 @@ type instance struct {
 	reserve  *login.Reserve
 	notifier *postgres.Notifier
 	removed  *prometheus.CounterVec
+	limited  *prometheus.CounterVec
 	listener *postgres.Listener
 	public   *server
 	ops      *server // nil: off
@@ -51,7 +52,7 @@ type instance struct {
 
 // newInstance wires an instance that listens already, but answers nobody yet.
 func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_ *instance, err error) {
-	i := &instance{cfg: cfg, logger: logger, removed: newRemoved()}
+	i := &instance{cfg: cfg, logger: logger, removed: newRemoved(), limited: newLimited()}
 	defer func() {
 		if err != nil {
 			i.close()
@@ -94,6 +95,7 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 		Beat:   max(time.Second, min(beat, cfg.SceneGrace.Truncate(time.Second))),
 		Grace:  cfg.SceneGrace,
 		Window: cfg.DrainWindow,
+		Tabs:   tabs(cfg),
 		Signup: cfg.Signup,
 		Look:   logins.Look,
 		Gone:   logins.Gone,
@@ -136,6 +138,10 @@ func (i *instance) site(ctx context.Context, logins *login.Service) (*web.Server
 	if err != nil {
 		return nil, err
 	}
+	limits, err := newLimiter(i.cfg, i.db, func(limit string) { i.limited.WithLabelValues(limit).Inc() }, i.logger)
+	if err != nil {
+		return nil, err
+	}
 	return &web.Server{
 		Config: web.Config{
 			PublicURL:      i.cfg.PublicURL,
@@ -157,6 +163,7 @@ func (i *instance) site(ctx context.Context, logins *login.Service) (*web.Server
 		Learn:    originalID.Learn,
 		Forward:  forwarder,
 		Replies:  replies,
+		Limits:   limits,
 		Logger:   i.logger,
 	}, nil
 }
@@ -170,7 +177,7 @@ func (i *instance) listen(ctx context.Context, site http.Handler, stats func() w
 		return nil
 	}
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(i.removed)
+	metrics.MustRegister(i.removed, i.limited)
 	registerMetrics(metrics, i.hub, stats, postgres.Quota{DB: i.db, AppID: i.cfg.WeChatAppID})
 	i.ops, err = newServer(ctx, i.cfg.OpsAddr, "OPS_ADDR", web.OpsHandler(i.ready, metrics, i.logger), i.logger)
 	return err
@@ -226,6 +233,7 @@ func (i *instance) housekeeper() *postgres.Housekeeper {
 		Holder: login.NewSecret().ID(),
 		// A push can be answered from one window before its timestamp to one window after.
 		KeepPushes:  2*min(i.cfg.WeChatCallbackWindow, farOff) + 5*time.Minute,
+		KeepLimits:  rules(i.cfg).Memory(),
 		SessionIdle: i.cfg.SessionIdle,
 		Removed:     func(table string, rows int64) { i.removed.WithLabelValues(table).Add(float64(rows)) },
 		Logger:      i.logger,

@@ -162,6 +162,12 @@ func (l *loader) checkTimes(c *Config) {
 	if c.CodesReadyMax < 0 || c.CodesReadyMax > maxCodesReady {
 		l.refuse("CODES_READY_MAX", "is %d, which is not between 0 and %d", c.CodesReadyMax, maxCodesReady)
 	}
+	if c.LimitPoolShare < 0 || c.LimitPoolShare > 100 {
+		l.refuse("LIMIT_POOL_SHARE", "is %d, which is not between 0 and 100", c.LimitPoolShare)
+	}
+	if c.LimitTabs < 0 {
+		l.refuse("LIMIT_TABS", "is %d, which is less than 0", c.LimitTabs)
+	}
 	l.checkDuration("SCENE_TTL", c.SceneTTL, time.Second, maxSceneTTL)
 	l.checkDuration("SCENE_GRACE", c.SceneGrace, 0, forever)
 	l.checkDuration("BIND_TTL", c.BindTTL, time.Second, forever)

@@ -59,7 +59,18 @@ type Config struct {
 	SessionTTL     time.Duration `env:"SESSION_TTL" groups:"web" envDefault:"720h" example:"720h" meaning:"how long a web session lasts"`
 	SessionIdle    time.Duration `env:"SESSION_IDLE" groups:"web" envDefault:"168h" example:"168h" meaning:"how long it lasts without being used"`
 	Signup         bool          `env:"SIGNUP" groups:"web" envDefault:"off" example:"on" meaning:"on: whoever scans for the first time may also create an account"`
-	RateLimits     bool          `env:"RATE_LIMITS" groups:"web" envDefault:"on" example:"on" meaning:"off for tests behind one address"`
+
+	RateLimits            bool  `env:"RATE_LIMITS" groups:"web" envDefault:"on" example:"on" meaning:"off for tests behind one address"`
+	LimitCodes            Rate  `env:"LIMIT_CODES" groups:"web" envDefault:"300/5m" example:"300/5m" meaning:"new QR codes for one address (of IPv6: /64)"`
+	LimitCodesNetwork     Rate  `env:"LIMIT_CODES_NETWORK" groups:"web" envDefault:"1500/5m" example:"1500/5m" meaning:"new QR codes for one network (/24, of IPv6: /48)"`
+	LimitCodesDay         Rate  `env:"LIMIT_CODES_DAY" groups:"web" envDefault:"5000/24h" example:"5000/24h" meaning:"the same for a day: at most a tenth of what WeChat makes"`
+	LimitPoolShare        int32 `env:"LIMIT_POOL_SHARE" groups:"web" envDefault:"10" example:"10" meaning:"percent of SCENE_POOL that one address may take, but at least 20 codes at once; 0: no limit"`
+	LimitPasswords        Rate  `env:"LIMIT_PASSWORDS" groups:"web" envDefault:"10/30m" example:"10/30m" meaning:"wrong passwords for one account from one network or known browser, with growing waits"`
+	LimitPasswordsAccount Rate  `env:"LIMIT_PASSWORDS_ACCOUNT" groups:"web" envDefault:"100/1h" example:"100/1h" meaning:"wrong passwords for one account from anywhere but its known browsers"`
+	LimitPasswordsAddress Rate  `env:"LIMIT_PASSWORDS_ADDRESS" groups:"web" envDefault:"100/10m" example:"100/10m" meaning:"wrong passwords from one address, for all accounts"`
+	LimitSignups          Rate  `env:"LIMIT_SIGNUPS" groups:"web" envDefault:"60/1h" example:"60/1h" meaning:"new accounts from one address"`
+	LimitScans            Rate  `env:"LIMIT_SCANS" groups:"web" envDefault:"30/1m" example:"30/1m" meaning:"scans by one WeChat user"`
+	LimitTabs             int32 `env:"LIMIT_TABS" groups:"web" envDefault:"16" example:"16" meaning:"open streams of one login on an instance; 0: no limit"`
 
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" example:"info" meaning:"debug, info, warn or error"`
 	LogFormat string     `env:"LOG_FORMAT" shown:"text on a terminal, else json" example:"json" meaning:"text or json"`

@@ -66,7 +66,18 @@ func defaults() Config {
 		SessionTTL:           720 * time.Hour,
 		SessionIdle:          168 * time.Hour,
 		RateLimits:           true,
-		LogLevel:             slog.LevelInfo,
+
+		LimitCodes:            Rate{300, 5 * time.Minute},
+		LimitCodesNetwork:     Rate{1500, 5 * time.Minute},
+		LimitCodesDay:         Rate{5000, 24 * time.Hour},
+		LimitPoolShare:        10,
+		LimitPasswords:        Rate{10, 30 * time.Minute},
+		LimitPasswordsAccount: Rate{100, time.Hour},
+		LimitPasswordsAddress: Rate{100, 10 * time.Minute},
+		LimitSignups:          Rate{60, time.Hour},
+		LimitScans:            Rate{30, time.Minute},
+		LimitTabs:             16,
+		LogLevel:              slog.LevelInfo,
 	}
 }
 
@@ -134,6 +145,11 @@ func TestGoodValues(t *testing.T) {
 		"COOKIE_DOMAIN":           {"localhost", func(c *Config) { c.CookieDomain = "localhost" }},
 		"SIGNUP":                  {"On", func(c *Config) { c.Signup = true }},
 		"RATE_LIMITS":             {"off", func(c *Config) { c.RateLimits = false }},
+		"LIMIT_CODES":             {"1/1s", func(c *Config) { c.LimitCodes = Rate{1, time.Second} }},
+		"LIMIT_CODES_DAY":         {"1000000/720h", func(c *Config) { c.LimitCodesDay = Rate{1000000, 720 * time.Hour} }},
+		"LIMIT_SCANS":             {"Off", func(c *Config) { c.LimitScans = Rate{} }},
+		"LIMIT_POOL_SHARE":        {"0", func(c *Config) { c.LimitPoolShare = 0 }},
+		"LIMIT_TABS":              {"0", func(c *Config) { c.LimitTabs = 0 }},
 		"LOG_LEVEL":               {"debug", func(c *Config) { c.LogLevel = slog.LevelDebug }},
 		"LOG_FORMAT":              {"json", func(c *Config) { c.LogFormat = "json" }},
 		"ALLOWED_ORIGINS": {" https://App.example.com/, http://x:80 https://[::1]:8443", func(c *Config) {
@@ -198,8 +214,14 @@ func TestBadValues(t *testing.T) {
 		"COOKIE_DOMAIN":   {"example.com": "parent", "localhost:8080": "parent", "host": "parent"},
 		"SIGNUP":          {"yes": "on nor off"},
 		"RATE_LIMITS":     {"1": "on nor off"},
-		"LOG_LEVEL":       {"loud": "debug, info"},
-		"LOG_FORMAT":      {"xml": "text nor json"},
+		"LIMIT_CODES": {
+			"60": "60/1m", "60/m": "60/1m", "0/1m": "60/1m", "-1/1m": "60/1m", "60/0s": "60/1m", "60/721h": "60/1m",
+			"1000001/1m": "60/1m", "1.5/1m": "60/1m", "/": "60/1m", "60/1m/1m": "60/1m", "on": "60/1m",
+		},
+		"LIMIT_POOL_SHARE": {"101": "between", "-1": "between", "10%": "whole number"},
+		"LIMIT_TABS":       {"-1": "less than 0"},
+		"LOG_LEVEL":        {"loud": "debug, info"},
+		"LOG_FORMAT":       {"xml": "text nor json"},
 	} {
 		for value, want := range values {
 			_, err := loadWith(name, value)

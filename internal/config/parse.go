@@ -21,6 +21,7 @@ func parsers() map[reflect.Type]env.ParserFunc {
 		reflect.TypeFor[time.Duration]():  anyOf(parseDuration),
 		reflect.TypeFor[int32]():          anyOf(parseNumber),
 		reflect.TypeFor[bool]():           anyOf(parseSwitch),
+		reflect.TypeFor[Rate]():           anyOf(parseRate),
 		reflect.TypeFor[url.URL]():        anyOf(parseBase),
 		reflect.TypeFor[[]netip.Prefix](): anyOf(parsePrefixes),
 		reflect.TypeFor[[]string]():       anyOf(parseOrigins),
@@ -45,6 +46,31 @@ func parseNumber(s string) (int32, error) {
 		return 0, fmt.Errorf("is %s, which is not a whole number in range", shown(s))
 	}
 	return int32(n), nil
+}
+
+// Rate is so many at once, and so many in each Per after that. The zero value is off.
+type Rate struct {
+	Burst int32
+	Per   time.Duration
+}
+
+// What a limit can be. A burst beyond that limits nobody, and what runs longer is no rate.
+const (
+	maxBurst = 1_000_000
+	maxPer   = 30 * 24 * time.Hour
+)
+
+func parseRate(s string) (Rate, error) {
+	if strings.EqualFold(s, "off") {
+		return Rate{}, nil
+	}
+	burst, per, _ := strings.Cut(s, "/")
+	n, errBurst := strconv.ParseInt(burst, 10, 32)
+	d, errPer := time.ParseDuration(per)
+	if errBurst != nil || errPer != nil || n < 1 || n > maxBurst || d < time.Second || d > maxPer {
+		return Rate{}, fmt.Errorf("is %s, which is neither a number and a duration such as 60/1m nor off", shown(s))
+	}
+	return Rate{int32(n), d}, nil
 }
 
 func parseSwitch(s string) (bool, error) {

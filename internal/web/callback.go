@@ -124,6 +124,9 @@ func (s *Server) answer(ctx context.Context, m wechat.Message) (string, error) {
 }
 
 func (s *Server) answerScan(ctx context.Context, m wechat.Message, scan login.Scan) (string, error) {
+	if err := s.Limits.Scan(ctx, scan.OpenID); err != nil {
+		return "", nil //nolint:nilerr // acknowledged, or WeChat would push it twice more
+	}
 	o, err := s.Logins.Scanned(ctx, scan)
 	if err != nil {
 		return "", unstored{err}

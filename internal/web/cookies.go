@@ -84,6 +84,31 @@ func (s *Server) dropSession(w http.ResponseWriter) {
 	s.setCookie(w, s.sessionCookieName(), "", s.CookieDomain, 0)
 }
 
+func (s *Server) knownCookieName() string {
+	if s.secure() {
+		return "__Host-scanlogin_known"
+	}
+	return "scanlogin_known"
+}
+
+// knownFor is how long a browser may leave an account alone and be no stranger to it.
+const knownFor = 180 * 24 * time.Hour
+
+// known is what says that this browser has signed in to an account before; empty: nothing.
+func (s *Server) known(r *http.Request) string {
+	c, err := r.Cookie(s.knownCookieName())
+	if err != nil {
+		return ""
+	}
+	return c.Value
+}
+
+func (s *Server) setKnown(w http.ResponseWriter, name string) {
+	if token := s.Limits.Remember(name); token != "" {
+		s.setCookie(w, s.knownCookieName(), token, "", knownFor)
+	}
+}
+
 // session is the session of this browser; account.ErrNoSession when it has none.
 func (s *Server) session(r *http.Request) (account.Session, error) {
 	t, ok := s.sessionToken(r)

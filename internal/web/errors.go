@@ -10,6 +10,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"scanlogin/internal/account"
+	"scanlogin/internal/limit"
 	"scanlogin/internal/login"
 	"scanlogin/internal/wechat"
 )
@@ -53,6 +54,7 @@ func answers() []answer {
 		{account.ErrPassword, http.StatusBadRequest, "invalid_password"},
 		{account.ErrNotTheirs, http.StatusNotFound, "no_such_session"},
 		{account.ErrNoSession, http.StatusUnauthorized, "unauthenticated"},
+		{limit.ErrRefused, http.StatusTooManyRequests, "rate_limited"},
 		{errForeign, http.StatusForbidden, "forbidden"},
 		{errMalformed, http.StatusBadRequest, "bad_request"},
 		{errMediaType, http.StatusUnsupportedMediaType, "bad_request"},
@@ -76,6 +78,7 @@ func answerTo(err error) answer {
 	}
 	for _, a := range answers() {
 		if errors.Is(err, a.err) {
+			a.err = err
 			return a
 		}
 	}
@@ -99,9 +102,7 @@ func (s *Server) answerError(err error, c echo.Context) {
 }
 
 func (s *Server) writeAnswer(w http.ResponseWriter, r *http.Request, a answer) error {
-	if a.status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", retryAfter)
-	}
+	s.setRetryAfter(w, r, a)
 	text := textsFor(r).Error(a.code)
 	switch {
 	case r.URL.Path == "/user/bind" || r.URL.Path == "/user/signup":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -41,6 +42,9 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) resume(w http.ResponseWriter, r *http.Request, key login.Key) error {
 	sub := s.Hub.Subscribe(key.Secret.ID())
 	defer sub.Cancel()
+	if sub.TooMany() {
+		return s.Limits.Tab(retryIn)
+	}
 	ctx, cancel := context.WithTimeout(r.Context(), requestDeadline)
 	defer cancel()
 	l, err := through(ctx, &s.resumes, func() (login.Login, error) { return s.Logins.Resume(ctx, key) })
@@ -51,13 +55,19 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request, key login.Key) e
 }
 
 func (s *Server) begin(w http.ResponseWriter, r *http.Request) error {
+	ctx, cancel := context.WithTimeout(r.Context(), requestDeadline)
+	defer cancel()
+	if err := s.mayBegin(ctx, r); err != nil {
+		return err
+	}
 	secret := login.NewSecret()
 	sub := s.Hub.Subscribe(secret.ID())
 	defer sub.Cancel()
-	ctx, cancel := context.WithTimeout(r.Context(), requestDeadline)
-	defer cancel()
 	l, err := through(ctx, &s.begins, func() (login.Login, error) { return s.Logins.Begin(ctx, secret) })
 	if err != nil {
+		if errors.Is(err, login.ErrExhausted) || errors.Is(err, login.ErrNoTicket) {
+			s.Limits.NoCode(ctx, s.address(r))
+		}
 		return err
 	}
 	if place := s.place(r); place != "" {
@@ -93,6 +103,10 @@ func (s *Server) firstEvent(l login.Login) ([]byte, error) {
 func (s *Server) tell(w http.ResponseWriter, r *http.Request, err error) error {
 	if err == nil {
 		return nil
+	}
+	if wait, refused := s.refused(r, err); refused {
+		// Whoever shares an address doesn't come back together.
+		return stream.WriteOnce(w, r, stream.Unavailable("rate_limited", wait+rand.N(retryIn)))
 	}
 	event := s.Hub.Reconnect()
 	switch {

@@ -65,6 +65,6 @@ type Stats struct {
 func (s *Server) Stats() Stats {
 	return Stats{
 		CallbacksTurnedAway: s.callbacks.away.Load(),
-		StreamsTurnedAway:   s.begins.away.Load() + s.resumes.away.Load(),
+		StreamsTurnedAway:   s.checks.away.Load() + s.begins.away.Load() + s.resumes.away.Load(),
 	}
 }

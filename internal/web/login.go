@@ -1,13 +1,13 @@
 package web
 
 import (
-	"context"
 	"errors"
 	"net/http"
 
 	"github.com/labstack/echo/v4"
 
 	"scanlogin/internal/account"
+	"scanlogin/internal/limit"
 	"scanlogin/internal/login"
 )
 
@@ -41,11 +41,13 @@ func (s *Server) passwordLogin(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	user, err := s.Accounts.Verify(r.Context(), in.Username, in.Password)
-	if errors.Is(err, account.ErrCredentials) {
-		return s.refuseLogin(w, r, in)
-	}
-	if err != nil {
+	user, err := s.checkPassword(w, r, in)
+	switch {
+	case errors.Is(err, account.ErrCredentials):
+		return s.refuseLogin(w, r, in, errSignIn)
+	case errors.Is(err, limit.ErrRefused):
+		return s.refuseLogin(w, r, in, err)
+	case err != nil:
 		return err
 	}
 	token, session := s.newSession(r)
@@ -62,11 +64,12 @@ func (s *Server) passwordLogin(w http.ResponseWriter, r *http.Request) error {
 }
 
 // refuseLogin shows the page again, with what was typed but the password.
-func (s *Server) refuseLogin(w http.ResponseWriter, r *http.Request, in input) error {
+func (s *Server) refuseLogin(w http.ResponseWriter, r *http.Request, in input, why error) error {
 	if wantsJSON(r) {
-		return errSignIn
+		return why
 	}
-	a := answerTo(errSignIn)
+	a := answerTo(why)
+	s.setRetryAfter(w, r, a)
 	page := loginPage{Username: in.Username, Signup: s.Signup, Error: textsFor(r).Error(a.code)}
 	if s.allowedNext(in.Next) {
 		page.Next = in.Next
@@ -119,7 +122,7 @@ func notMissing(err error) error {
 // bind ties the WeChat user who scanned this browser's code to an account. Whose openid
 // that is, the row knows; the request is not asked.
 func (s *Server) bind(w http.ResponseWriter, r *http.Request) error {
-	return s.bindTo(w, r, s.Accounts.Verify)
+	return s.bindTo(w, r, s.checkPassword)
 }
 
 // signup is bind to a new account. One that is made while the scan runs out stays: its
@@ -128,10 +131,10 @@ func (s *Server) signup(w http.ResponseWriter, r *http.Request) error {
 	if !s.Signup {
 		return echo.ErrNotFound
 	}
-	return s.bindTo(w, r, s.Accounts.Create)
+	return s.bindTo(w, r, s.createAccount)
 }
 
-type findUser func(ctx context.Context, name, password string) (account.User, error)
+type findUser func(w http.ResponseWriter, r *http.Request, in input) (account.User, error)
 
 func (s *Server) bindTo(w http.ResponseWriter, r *http.Request, find findUser) error {
 	in, err := readInput(r)
@@ -146,7 +149,7 @@ func (s *Server) bindTo(w http.ResponseWriter, r *http.Request, find findUser) e
 	if err := s.Logins.AwaitsBind(r.Context(), key); err != nil {
 		return err
 	}
-	user, err := find(r.Context(), in.Username, in.Password)
+	user, err := find(w, r, in)
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ func (s *Server) Handler() (http.Handler, error) {
 	}
 	e := echo.New()
 	e.HTTPErrorHandler = s.answerError
-	e.IPExtractor = s.ipExtractor()
+	e.IPExtractor = s.extractIP
 	e.Use(s.logRequests, s.recover(), s.guard)
 
 	get(e, "/", s.home)
@@ -49,9 +49,10 @@ func (s *Server) Handler() (http.Handler, error) {
 }
 
 func (s *Server) prepare() (err error) {
-	for _, g := range []*gate{&s.callbacks, &s.begins, &s.resumes} {
+	for _, g := range []*gate{&s.callbacks, &s.checks, &s.begins, &s.resumes} {
 		g.build(atWork, waiting)
 	}
+	s.extractIP = s.ipExtractor()
 	if s.assets, err = hashAssets(static.Files); err != nil {
 		return fmt.Errorf("reading the static files: %w", err)
 	}

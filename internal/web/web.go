@@ -9,8 +9,12 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"sync"
+
+	"github.com/labstack/echo/v4"
 
 	"scanlogin/internal/account"
+	"scanlogin/internal/limit"
 	"scanlogin/internal/login"
 	"scanlogin/internal/stream"
 	"scanlogin/internal/wechat"
@@ -44,6 +48,7 @@ type Server struct {
 	Learn    func(ctx context.Context, originalID string) error // of a genuine push; nil: nothing to learn
 	Forward  *wechat.Forwarder                                  // gets the pushes that aren't ours; nil: nobody
 	Replies  Replies                                            // the words for the phone
+	Limits   *limit.Limiter                                     // nil: everybody may do everything
 	Logger   *slog.Logger
 
 	assets  assets
@@ -52,9 +57,12 @@ type Server struct {
 
 	pictures pictures
 
+	extractIP echo.IPExtractor
+	proxyHint sync.Once
+
 	// One for each kind: a flood of one doesn't hold up the others, nor does WeChat, which
 	// a login waits for that has no code ready.
-	callbacks, begins, resumes gate
+	callbacks, checks, begins, resumes gate
 }
 
 // site is the name of the site for people.
