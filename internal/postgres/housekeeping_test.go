@@ -54,7 +54,7 @@ func (w *world) keepHouse() *housekeeper {
 	keeper := &postgres.Housekeeper{
 		DB: h.db, Holder: newID(), KeepPushes: keepPushes, SessionIdle: sessionIdle, KeepLimits: 30 * time.Minute,
 		Removed: h.hear,
-		Logger: slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Logger:  slog.New(slog.NewTextHandler(h.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	keeper.SetInterval(10 * time.Millisecond)
 	ctx, cancel := context.WithCancel(w.t.Context())

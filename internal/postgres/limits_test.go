@@ -19,6 +19,10 @@ func newKey() (k limit.Key) {
 	return k
 }
 
+func limitOf(k limit.Key) limit.Count {
+	return limit.Count{Key: k, Rate: limit.Rate{Burst: 10, Per: time.Hour}}
+}
+
 // takes counts, and tells for how long each has to wait.
 func (w *world) takes(counts ...limit.Count) []time.Duration {
 	w.t.Helper()
@@ -116,6 +120,9 @@ func TestAllIsCountedOrNothing(t *testing.T) {
 		if waits := w.takes(many, few); waits[0] != 0 || !within(waits[1], time.Hour) {
 			t.Errorf("waits for %v, want for the second", waits)
 		}
+		if waits := w.takes(few, many); waits[1] != 0 || !within(waits[0], time.Hour) {
+			t.Errorf("waits for %v, want for the first", waits)
+		}
 	}
 	for range 2 {
 		if !admitted(w.takes(many)) {
@@ -134,21 +141,21 @@ func TestAllIsCountedOrNothing(t *testing.T) {
 func TestExactlyABurstGetsThroughTogether(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	const askers, burst = 400, 37
-	instances := []*postgres.DB{w.db, w.instance(), w.instance()}
+	const askers, each, burst = 48, 20, 371
+	instances := []*postgres.DB{w.db, w.instance(), w.instance(), w.instance()}
 	shared := limit.Count{Key: newKey(), Rate: limit.Rate{Burst: burst, Per: time.Hour}}
 	own := make([]limit.Count, 8)
 	for i := range own {
-		own[i] = limit.Count{Key: newKey(), Rate: limit.Rate{Burst: askers, Per: time.Hour, Growing: true}}
+		own[i] = limit.Count{Key: newKey(), Rate: limit.Rate{Burst: askers * each, Per: time.Hour, Growing: true}}
 	}
 	var through atomic.Int64
 	var counted [8]atomic.Int64
-	atOnce(askers, func(i int) {
+	ask := func(i int) {
 		counts := []limit.Count{shared, own[i%8], own[(i+3)%8]}
 		if i%2 == 0 {
 			slices.Reverse(counts)
 		}
-		waits, err := postgres.Limits{DB: instances[i%3]}.Take(t.Context(), counts)
+		waits, err := postgres.Limits{DB: instances[i%4]}.Take(t.Context(), counts)
 		if err != nil {
 			t.Error(err)
 			return
@@ -157,6 +164,11 @@ func TestExactlyABurstGetsThroughTogether(t *testing.T) {
 			through.Add(1)
 			counted[i%8].Add(1)
 			counted[(i+3)%8].Add(1)
+		}
+	}
+	atOnce(askers, func(i int) {
+		for n := range each {
+			ask(i + n)
 		}
 	})
 	if n := through.Load(); n != burst {

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"scanlogin/internal/account"
+	"scanlogin/internal/limit"
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres"
 	"scanlogin/internal/postgres/pgstore"
@@ -204,6 +205,14 @@ func TestEveryWriteHasItsDurability(t *testing.T) {
 		},
 		"a code that is counted": func(w *world) func() error {
 			return func() error { return postgres.Quota{DB: w.db, AppID: appID}.Count(w.t.Context()) }
+		},
+		"what is used up": func(w *world) func() error {
+			return func() error { w.takes(limitOf(newKey())); return nil }
+		},
+		"what is given back": func(w *world) func() error {
+			c := limitOf(newKey())
+			w.takes(c)
+			return func() error { return postgres.Limits{DB: w.db}.GiveBack(w.t.Context(), []limit.Count{c}) }
 		},
 		"a reply that is kept": func(w *world) func() error {
 			return func() error { return postgres.Pushes{DB: w.db}.Save(w.t.Context(), []byte("push"), "reply") }
