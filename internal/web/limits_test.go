@@ -108,6 +108,9 @@ func TestARefusalIsToldInTheFormAskedForAndCostsNothing(t *testing.T) {
 		}
 	}
 	page := post("/login", "text/html").Body.String()
+	if strings.Contains(page, "aria-invalid") {
+		t.Error("what was typed is said to be wrong, which nobody has looked at")
+	}
 	if !strings.Contains(page, `value="ann"`) || strings.Contains(page, "correct-horse") {
 		t.Error("the page should have what was typed, but the password")
 	}

@@ -70,7 +70,10 @@ func (s *Server) refuseLogin(w http.ResponseWriter, r *http.Request, in input, w
 	}
 	a := answerTo(why)
 	s.setRetryAfter(w, r, a)
-	page := loginPage{Username: in.Username, Signup: s.Signup, Error: textsFor(r).Error(a.code)}
+	page := loginPage{
+		Username: in.Username, Signup: s.Signup,
+		Error: textsFor(r).Error(a.code), Mistyped: errors.Is(why, errSignIn),
+	}
 	if s.allowedNext(in.Next) {
 		page.Next = in.Next
 	}

@@ -21,6 +21,7 @@ type page struct {
 type loginPage struct {
 	page
 	Next, Username, Error string
+	Mistyped              bool // that is the error
 	Signup                bool
 }
 

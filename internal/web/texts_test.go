@@ -129,7 +129,7 @@ func TestTemplatesFindTheirTexts(t *testing.T) {
 	type page struct {
 		T                                 Texts
 		Lang, Site, Next, Username, Error string
-		Signup                            bool
+		Signup, Mistyped                  bool
 		Identities                        []identity
 		SignedInAt                        time.Time
 		PasswordError                     string
@@ -147,7 +147,7 @@ func TestTemplatesFindTheirTexts(t *testing.T) {
 		for _, lang := range []string{langChinese, langEnglish} {
 			bare := page{T: TextsIn(lang), Lang: lang, Site: "example.com"}
 			full := bare
-			full.Next, full.Username, full.Error, full.Signup = "/a?b=c", `"><script>`, "no", true
+			full.Next, full.Username, full.Error, full.Signup, full.Mistyped = "/a?b=c", `"><script>`, "no", true, true
 			full.Identities = []identity{{BoundAt: time.Unix(0, 0)}}
 			full.PasswordError = "no"
 			full.Sessions = []session{{ID: "1", Browser: "WeChat", Current: true}, {Browser: "Chrome", System: "Windows", Place: "上海"}, {}}
