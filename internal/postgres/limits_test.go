@@ -12,6 +12,7 @@ import (
 
 	"scanlogin/internal/limit"
 	"scanlogin/internal/postgres"
+	"scanlogin/internal/postgres/pgstore"
 )
 
 func newKey() (k limit.Key) {
@@ -190,7 +191,7 @@ func TestTakingGoesOnWhileKeysAreRemoved(t *testing.T) {
 	go func() {
 		var err error
 		for ctx.Err() == nil && err == nil {
-			_, err = w.admin.Exec(t.Context(), "DELETE FROM scanlogin.rate_limit")
+			_, err = w.db.RemoveLimits(t.Context(), pgstore.RemoveLimitsParams{After: []byte{}, Most: 100, Keep: -long})
 		}
 		removed <- err
 	}()
@@ -201,8 +202,8 @@ func TestTakingGoesOnWhileKeysAreRemoved(t *testing.T) {
 	atOnce(8, func(i int) {
 		for n := range 50 {
 			counts := []limit.Count{
-				{Key: keys[(i+n)%20], Rate: limit.Rate{Burst: 1000, Per: time.Hour}},
-				{Key: keys[(i+n+7)%20], Rate: limit.Rate{Burst: 1000, Per: time.Hour}},
+				{Key: keys[(i+n)%20], Rate: limit.Rate{Burst: 1000, Per: long}},
+				{Key: keys[(i+n+7)%20], Rate: limit.Rate{Burst: 1000, Per: long}},
 			}
 			waits, err := postgres.Limits{DB: w.db}.Take(t.Context(), counts)
 			if err != nil || !admitted(waits) {
