@@ -193,6 +193,25 @@ func TestBindingIsNoSecondDoorForGuesses(t *testing.T) {
 	b.post(w.b, "/user/bind", form("username", "alice", "password", password)).want(t, http.StatusOK)
 }
 
+func TestAStolenSessionIsNoDoorForGuesses(t *testing.T) {
+	t.Parallel()
+	w := limitedWorld(t, settings{"LIMIT_PASSWORDS": "2/9m"})
+	w.account(t, "alice")
+	b := at(t, w, "203.0.113.7")
+	b.signIn(w.a, "alice", password).want(t, http.StatusSeeOther)
+	change := func(i *instance, current string) answer {
+		return b.post(i, "/user/password", form("current", current, "password", "another horse battery"))
+	}
+	change(w.a, "wrong password").want(t, http.StatusForbidden)
+	change(w.b, "wrong password").want(t, http.StatusForbidden)
+	w.limitsPass(-time.Minute)
+	if a := change(w.a, password).want(t, http.StatusTooManyRequests); a.header.Get("Retry-After") == "" {
+		t.Errorf("%v: %s", a.header, a.body)
+	}
+	w.limitsPass(2 * time.Minute)
+	change(w.b, password).want(t, http.StatusSeeOther)
+}
+
 func TestAStrangerCannotLockOutAnAccount(t *testing.T) {
 	t.Parallel()
 	w := limitedWorld(t, settings{"LIMIT_PASSWORDS": "3/1h", "LIMIT_PASSWORDS_ACCOUNT": "9/1h"})

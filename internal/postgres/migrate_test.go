@@ -16,7 +16,7 @@ import (
 	"scanlogin/internal/postgres/postgrestest"
 )
 
-const migrations = 5
+const migrations = 6
 
 // emptyDatabase is one without our schema.
 func emptyDatabase(t *testing.T) string {

@@ -53,7 +53,7 @@ func (s *Server) passwordLogin(w http.ResponseWriter, r *http.Request) error {
 	token, session := s.newSession(r)
 	err = s.Accounts.SignIn(r.Context(), user, session)
 	if errors.Is(err, account.ErrCredentials) { // changed while it was checked
-		return s.refuseLogin(w, r, in)
+		return s.refuseLogin(w, r, in, errSignIn)
 	}
 	if err != nil {
 		return err

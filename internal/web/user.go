@@ -72,7 +72,19 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return account.ErrNoSession
 	}
+	session, err := s.Accounts.Session(r.Context(), token)
+	if err != nil {
+		return err
+	}
+	// A session that was stolen is no second door for guesses.
+	try, err := s.Limits.Password(r.Context(), session.User.Name, s.address(r), s.known(r))
+	if err != nil {
+		return err
+	}
 	rotated, ended, err := s.Accounts.ChangePassword(r.Context(), token, in.Current, in.Password)
+	if !errors.Is(err, account.ErrCredentials) {
+		try.Right(r.Context())
+	}
 	if err != nil {
 		return s.refusePassword(w, r, err)
 	}

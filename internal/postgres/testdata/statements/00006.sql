@@ -5,6 +5,9 @@ WHERE id = $1 AND login = $2::uuid AND state = 'waiting';
 -- name: AccountByName
 SELECT id, name, password, created_at FROM scanlogin.account WHERE lower(name) = lower($1);
 
+-- name: AccountByName
+SELECT id, name, password, password_changes, created_at FROM scanlogin.account WHERE lower(name) = lower($1);
+
 -- name: AddWeChatAccount
 INSERT INTO scanlogin.wechat_account (appid) VALUES ($1) ON CONFLICT DO NOTHING;
 
@@ -29,8 +32,28 @@ WITH bound AS (
 INSERT INTO scanlogin.web_session (token_hash, account_id, expires_at)
 SELECT $1, account_id, now() + $2::interval FROM tie;
 
+-- name: Bind
+WITH bound AS (
+    UPDATE scanlogin.scene s SET state = 'completed', expires_at = now()
+    WHERE s.id = $5 AND s.login = $6::uuid AND s.state = 'bind_required' AND s.expires_at > now()
+    RETURNING s.openid
+), tie AS (
+    INSERT INTO scanlogin.wechat_identity AS i (appid, openid, account_id)
+    SELECT $7, openid, $8 FROM bound
+    ON CONFLICT (appid, openid) DO UPDATE SET account_id = i.account_id WHERE i.account_id = excluded.account_id
+    RETURNING i.account_id
+), replaced AS (
+    DELETE FROM scanlogin.web_session w USING tie WHERE w.token_hash = $9
+)
+INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
+SELECT $1, account_id, now(), now() + $2::interval, $3, $4 FROM tie;
+
 -- name: BlockCodes
 UPDATE scanlogin.wechat_account SET no_codes_until = greatest(no_codes_until, now() + $1::interval) WHERE appid = $2;
+
+-- name: ChangePassword
+UPDATE scanlogin.account SET password = $1, password_changes = password_changes + 1
+WHERE id = $2 AND password_changes = $3;
 
 -- name: Claim
 WITH step AS MATERIALIZED (
@@ -79,6 +102,24 @@ WITH tie AS (
 INSERT INTO scanlogin.web_session (token_hash, account_id, expires_at)
 SELECT $1, account_id, now() + $2::interval FROM done;
 
+-- name: Complete
+WITH tie AS (
+    SELECT i.account_id, i.openid
+    FROM scanlogin.scene h JOIN scanlogin.wechat_identity i ON i.openid = h.openid AND i.account_id = h.account_id
+    WHERE h.id = $5 AND h.login = $6::uuid AND h.state = 'authenticated' AND i.appid = $7
+    FOR SHARE OF i
+), done AS (
+    UPDATE scanlogin.scene s SET state = 'completed', expires_at = now()
+    FROM tie
+    WHERE s.id = $5 AND s.login = $6::uuid AND s.state = 'authenticated' AND s.expires_at > now()
+        AND s.openid = tie.openid AND s.account_id = tie.account_id
+    RETURNING tie.account_id
+), replaced AS (
+    DELETE FROM scanlogin.web_session w USING done WHERE w.token_hash = $8
+)
+INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
+SELECT $1, account_id, now(), now() + $2::interval, $3, $4 FROM done;
+
 -- name: CountCodes
 INSERT INTO scanlogin.wechat_codes AS c (appid, day, made)
 VALUES ($1, (now() AT TIME ZONE 'Asia/Shanghai')::date, $2)
@@ -93,6 +134,17 @@ RETURNING id, created_at;
 INSERT INTO scanlogin.web_session (token_hash, account_id, expires_at)
 VALUES ($1, $2, now() + $3::interval);
 
+-- name: CreateSession
+WITH who AS (
+    SELECT a.id FROM scanlogin.account a
+    WHERE a.id = $5 AND a.password_changes = $6
+    FOR SHARE
+), replaced AS (
+    DELETE FROM scanlogin.web_session s USING who WHERE s.token_hash = $7
+)
+INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
+SELECT $1, who.id, now(), now() + $2::interval, $3, $4 FROM who;
+
 -- name: Current
 SELECT max(version_id), current_setting('synchronous_commit'), quote_ident(current_user) FROM scanlogin.goose_db_version;
 
@@ -105,6 +157,20 @@ WHERE appid = $1 AND token = $2;
 
 -- name: EndLease
 DELETE FROM scanlogin.lease WHERE name = $1 AND holder = $2::uuid;
+
+-- name: EndOtherSessions
+WITH ended AS (
+    DELETE FROM scanlogin.web_session s WHERE s.account_id = $1 AND s.token_hash <> $2
+    RETURNING s.expires_at > now() AND s.seen_at > now() - $3::interval AS lived
+)
+SELECT count(*) FILTER (WHERE lived) FROM ended;
+
+-- name: EndSession
+DELETE FROM scanlogin.web_session
+WHERE id = $1 AND account_id = $2 AND expires_at > now() AND seen_at > now() - $3::interval;
+
+-- name: EndSessions
+DELETE FROM scanlogin.web_session WHERE account_id = $1;
 
 -- name: EndSessionsOfOpenID
 DELETE FROM scanlogin.web_session s USING scanlogin.wechat_identity i
@@ -139,6 +205,9 @@ UPDATE scanlogin.rate_limit r
 SET tat = CASE WHEN back.growing THEN now() ELSE r.tat - back.step * interval '1 s' END, tries = 0
 FROM back WHERE r.key = back.key;
 
+-- name: HoldSession
+SELECT FROM scanlogin.web_session WHERE token_hash = $1 AND account_id = $2 FOR UPDATE;
+
 -- name: Identities
 SELECT bound_at FROM scanlogin.wechat_identity WHERE account_id = $1 ORDER BY bound_at;
 
@@ -171,6 +240,13 @@ FROM held WHERE s.id = held.id;
 SELECT a.id, a.name, a.created_at, count(i.openid)::int AS ties
 FROM scanlogin.account a LEFT JOIN scanlogin.wechat_identity i ON i.account_id = a.id
 GROUP BY a.id ORDER BY lower(a.name);
+
+-- name: LockAccount
+SELECT FROM scanlogin.account WHERE id = $1 FOR NO KEY UPDATE;
+
+-- name: LockAccountOfOpenID
+SELECT FROM scanlogin.account a JOIN scanlogin.wechat_identity i ON i.account_id = a.id
+WHERE i.appid = $1 AND i.openid = $2 FOR NO KEY UPDATE OF a;
 
 -- name: LockTie
 SELECT FROM scanlogin.wechat_identity WHERE appid = $1 AND openid = $2 FOR UPDATE;
@@ -207,12 +283,32 @@ WHERE id = $4 AND (ready_until < now() + $5::interval OR ready_timeline <> (SELE
 -- name: PushReply
 SELECT reply FROM scanlogin.wechat_push WHERE id = $1;
 
+-- name: Rehash
+UPDATE scanlogin.account SET password = $1 WHERE id = $2 AND password = $3;
+
 -- name: RemoveCodes
 DELETE FROM scanlogin.wechat_codes WHERE ctid = ANY (ARRAY(
     SELECT c.ctid FROM scanlogin.wechat_codes c
     WHERE c.day < (now() AT TIME ZONE 'Asia/Shanghai')::date - 366
     LIMIT $1 FOR UPDATE SKIP LOCKED
 ));
+
+-- name: RemoveIdleSessions
+WITH looked AS MATERIALIZED (
+    SELECT s.token_hash, s.seen_at FROM scanlogin.web_session s
+    WHERE s.token_hash > $1 ORDER BY s.token_hash LIMIT $2
+), gone AS (
+    DELETE FROM scanlogin.web_session WHERE ctid = ANY (ARRAY(
+        SELECT s.ctid FROM scanlogin.web_session s
+        WHERE s.token_hash = ANY (ARRAY(SELECT l.token_hash FROM looked l WHERE l.seen_at <= now() - $3::interval))
+            AND s.seen_at <= now() - $3::interval
+        FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING token_hash
+)
+SELECT (SELECT count(*) FROM gone) AS removed, count(*) AS looked_at,
+    coalesce((SELECT l.token_hash FROM looked l ORDER BY l.token_hash DESC LIMIT 1), '')::bytea AS last
+FROM looked;
 
 -- name: RemoveLimits
 WITH walked AS (
@@ -249,8 +345,19 @@ SELECT scanlogin.resize_pool($1);
 SELECT scanlogin.ring_position() AS position, (seqmax + 1)::bigint AS size
 FROM pg_catalog.pg_sequence WHERE seqrelid = 'scanlogin.scene_ring'::regclass;
 
+-- name: RotateSession
+UPDATE scanlogin.web_session SET token_hash = $1 WHERE token_hash = $2;
+
 -- name: SavePush
 INSERT INTO scanlogin.wechat_push (id, reply) VALUES ($1, $2) ON CONFLICT DO NOTHING;
+
+-- name: SawSession
+UPDATE scanlogin.web_session SET seen_at = now()
+WHERE token_hash = (
+    SELECT s.token_hash FROM scanlogin.web_session s
+    WHERE s.token_hash = $1 AND s.seen_at <= now() - $2::interval
+    FOR NO KEY UPDATE SKIP LOCKED
+);
 
 -- name: Scan
 WITH hit AS (
@@ -282,8 +389,24 @@ SELECT a.id, a.name, a.created_at, s.created_at AS session_created_at, s.expires
 FROM scanlogin.web_session s JOIN scanlogin.account a ON a.id = s.account_id
 WHERE s.token_hash = $1 AND s.expires_at > now();
 
+-- name: SessionByHash
+SELECT a.id AS account_id, a.name, a.created_at AS account_created_at,
+    s.id, s.browser, s.place, s.created_at, s.seen_at, s.expires_at,
+    extract(epoch FROM now() - s.seen_at)::float8 AS unseen
+FROM scanlogin.web_session s JOIN scanlogin.account a ON a.id = s.account_id
+WHERE s.token_hash = $1 AND s.expires_at > now() AND s.seen_at > now() - $2::interval;
+
+-- name: SessionsOf
+SELECT s.id, s.browser, s.place, s.created_at, s.seen_at, s.expires_at
+FROM scanlogin.web_session s
+WHERE s.account_id = $1 AND s.expires_at > now() AND s.seen_at > now() - $2::interval
+ORDER BY s.created_at DESC, s.id LIMIT 1000;
+
 -- name: SetPassword
 UPDATE scanlogin.account SET password = $1 WHERE id = $2;
+
+-- name: SetPassword
+UPDATE scanlogin.account SET password = $1, password_changes = password_changes + 1 WHERE id = $2;
 
 -- name: SetPlace
 UPDATE scanlogin.scene SET place = $1 WHERE id = $2 AND login = $3::uuid AND state = 'waiting';
@@ -321,3 +444,6 @@ DELETE FROM scanlogin.wechat_identity WHERE account_id = $1;
 
 -- name: UnbindOpenID
 DELETE FROM scanlogin.wechat_identity WHERE appid = $1 AND openid = $2;
+
+-- name: Vouch
+SELECT FROM scanlogin.account WHERE id = $1 AND password_changes = $2 FOR SHARE;
