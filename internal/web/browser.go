@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -87,4 +88,15 @@ func systemMarks() []mark {
 		{"FreeBSD", "FreeBSD"},
 		{"Linux", "Linux"},
 	}
+}
+
+// browserWords are the same for whoever reads them in whatever language.
+func browserWords(userAgent string) string {
+	browser, system := browserOf(userAgent)
+	return joined(", ", browser, system)
+}
+
+// joined is what there is of the parts.
+func joined(between string, parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), between)
 }
