@@ -81,10 +81,12 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 	}
 	channel := postgres.Channel(cfg.DatabaseSchema)
 	i.notifier = postgres.NewNotifier(i.db, channel)
+	confirm, _ := login.ParseConfirm(cfg.Confirm) // config knows the same names
 	logins := &login.Service{
 		Store:      postgres.Logins{DB: i.db, AppID: cfg.WeChatAppID},
 		Tickets:    makeCode,
 		Notify:     i.notify,
+		Confirm:    confirm,
 		SceneTTL:   cfg.SceneTTL,
 		SceneRest:  cfg.SceneRest,
 		BindTTL:    cfg.BindTTL,
@@ -214,6 +216,7 @@ func (i *instance) run(ctx context.Context) error {
 	work.Go(func() { i.reserve.Run(ctx) }) // no new codes once we stop
 	work.Go(func() { i.housekeeper().Run(ctx) })
 	i.logger.InfoContext(ctx, "scanlogin is up", "version", version(), "addr", i.public.addr(), "public_url", i.cfg.Origin())
+	i.logger.InfoContext(ctx, "what a scan does", "confirm", i.cfg.Confirm, "meaning", scanMeans(i.cfg.Confirm))
 
 	failed := make(chan error, 2)
 	i.public.start(failed)
@@ -225,6 +228,17 @@ func (i *instance) run(ctx context.Context) error {
 	}
 	i.logger.InfoContext(ctx, "shutting down", "streams", i.hub.Len())
 	return i.drain(context.WithoutCancel(ctx))
+}
+
+// scanMeans is the setting CONFIRM in words, for whoever runs this.
+func scanMeans(confirm string) string {
+	switch confirm {
+	case "reply":
+		return "whoever scans has to answer in the chat with the number on the page"
+	case "code":
+		return "whoever scans is sent a code, which the page asks for"
+	}
+	return "whoever scans a code is logged in on the page that shows it, without a question: also where somebody else holds it out to them. CONFIRM=reply or CONFIRM=code asks first"
 }
 
 func (i *instance) housekeeper() *postgres.Housekeeper {

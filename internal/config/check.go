@@ -36,6 +36,9 @@ func (l *loader) check(c *Config) {
 	l.checkWeChat(c)
 	l.checkTimes(c)
 	l.checkCookieDomain(c)
+	if c.Confirm != "off" && c.Confirm != "reply" && c.Confirm != "code" {
+		l.refuse("CONFIRM", "is %s, which is none of off, reply and code", shown(c.Confirm))
+	}
 	if c.LogFormat != "" && c.LogFormat != "text" && c.LogFormat != "json" {
 		l.refuse("LOG_FORMAT", "is %s, which is neither text nor json", shown(c.LogFormat))
 	}

@@ -58,6 +58,7 @@ type Config struct {
 	CookieDomain   string        `env:"COOKIE_DOMAIN" groups:"web" example:"example.com" meaning:"shares the session with sibling hosts, for forward-auth; __Secure- cookies instead of __Host- then"`
 	SessionTTL     time.Duration `env:"SESSION_TTL" groups:"web" envDefault:"720h" example:"720h" meaning:"how long a web session lasts"`
 	SessionIdle    time.Duration `env:"SESSION_IDLE" groups:"web" envDefault:"168h" example:"168h" meaning:"how long it lasts without being used"`
+	Confirm        string        `env:"CONFIRM" groups:"web" envDefault:"off" example:"reply" meaning:"off: a scan logs in; reply: the person answers in the chat with the number on the page; code: the person is sent a code, which the page asks for"`
 	Signup         bool          `env:"SIGNUP" groups:"web" envDefault:"off" example:"on" meaning:"on: whoever scans for the first time may also create an account"`
 
 	RateLimits            bool  `env:"RATE_LIMITS" groups:"web" envDefault:"on" example:"on" meaning:"off for tests behind one address"`

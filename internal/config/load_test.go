@@ -65,6 +65,7 @@ func defaults() Config {
 		DrainWindow:          5 * time.Second,
 		SessionTTL:           720 * time.Hour,
 		SessionIdle:          168 * time.Hour,
+		Confirm:              "off",
 		RateLimits:           true,
 
 		LimitCodes:            Rate{300, 5 * time.Minute},
@@ -143,6 +144,7 @@ func TestGoodValues(t *testing.T) {
 		"SESSION_TTL":             {"1m", func(c *Config) { c.SessionTTL = time.Minute }},
 		"SESSION_IDLE":            {"1s", func(c *Config) { c.SessionIdle = time.Second }},
 		"COOKIE_DOMAIN":           {"localhost", func(c *Config) { c.CookieDomain = "localhost" }},
+		"CONFIRM":                 {"code", func(c *Config) { c.Confirm = "code" }},
 		"SIGNUP":                  {"On", func(c *Config) { c.Signup = true }},
 		"RATE_LIMITS":             {"off", func(c *Config) { c.RateLimits = false }},
 		"LIMIT_CODES":             {"1/1s", func(c *Config) { c.LimitCodes = Rate{1, time.Second} }},
@@ -182,6 +184,7 @@ func TestBadValues(t *testing.T) {
 		"DATABASE_SCHEMA":                  {"1st": "a-z", "Big": "a-z", "a b": "a-z", "x;drop": "a-z", strings.Repeat("x", 42): "a-z"},
 		"ADDR":                             {"8080": "host:port", "x:y": "host:port", ":65536": "host:port", "a b:1": "host:port", "::1:80": "host:port"},
 		"OPS_ADDR":                         {"9090": "host:port", ":8080": "ADDR", "127.0.0.1:8080": "ADDR"},
+		"CONFIRM":                          {"on": "off, reply and code", "Reply": "off, reply and code"},
 		"WECHAT_APP_ID":                    {"": "is required", "wx 1": "space"},
 		"WECHAT_APP_SECRET":                {"": "is required", "secret\n": "line break"},
 		"WECHAT_TOKEN":                     {"": "is required", "to\x00ken": "can't be seen", "\u200btoken": "can't be seen"},

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -27,28 +28,39 @@ var (
 	ErrNotReady  = errors.New("login: not scanned yet")                        // or still to be bound
 	ErrEnded     = errors.New("login: expired, completed or unknown")          // the key opens nothing (any more)
 	ErrTied      = errors.New("login: WeChat user is tied to another account") // somebody was faster
+	ErrNotAsked  = errors.New("login: nothing to confirm")                     // this browser is asked for no code
+	ErrCode      = errors.New("login: wrong code")                             // typed into the page
 )
 
 // State says how far a login has come.
 //
 //	waiting -> authenticated | bind_required -> completed
 //
-// and expired from any of the first three. A state between waiting and the two that
-// follow it, "scanned, to be confirmed on the phone", has room here.
+// or, where a scan has to be confirmed before it counts,
+//
+//	waiting -> scanned -> authenticated | bind_required -> completed
+//	           scanned -> declined
+//
+// and expired from whatever hasn't ended otherwise.
 type State uint8
 
 // The states.
 const (
 	Waiting       State = iota + 1 // the code is shown
+	Scanned                        // by somebody who is asked whether they mean it
 	Authenticated                  // scanned by somebody with an account
 	BindRequired                   // scanned by somebody without one
 	Completed                      // turned into a web session
+	Declined                       // by the person who scanned, or by wrong answers
 	Expired                        // out of time, or left by its browser
 )
 
 func stateNames() []string {
-	return []string{"none", "waiting", "authenticated", "bind_required", "completed", "expired"}
+	return []string{"none", "waiting", "scanned", "authenticated", "bind_required", "completed", "declined", "expired"}
 }
+
+// Ended reports whether nothing can come after the state.
+func (s State) Ended() bool { return s == Completed || s == Declined || s == Expired }
 
 // String is the state's name as the database writes it.
 func (s State) String() string { return stateNames()[s] }
@@ -159,6 +171,7 @@ type Login struct {
 	State State
 	Ticket
 	ExpiresIn time.Duration // how long State may last, by the database's clock
+	Question  Question      // what a scanned one waits for; no code and no origin here: it is for the browser
 }
 
 // Watch is a login that somebody streams, and the state they were told last.
@@ -189,18 +202,29 @@ type Owner struct {
 	PasswordChanges int32
 }
 
-// Outcome is what came of a scan, for the words sent to the phone.
+// Outcome is what came of a scan or of an answer, for the words sent to the phone.
 type Outcome uint8
 
 // The outcomes.
 const (
-	Stale    Outcome = iota // no login holds this scene with this ticket: an old code
-	LoggedIn                // the browser may complete
-	MustBind                // the browser asks for an account
-	Used                    // somebody else was first
+	Stale       Outcome = iota // no login holds this scene with this ticket: an old code
+	LoggedIn                   // the browser may complete
+	MustBind                   // the browser asks for an account
+	Used                       // somebody else was first
+	ToConfirm                  // scanned, and it counts once it is confirmed
+	Refused                    // the person doesn't mean it
+	WrongNumber                // not the one that the page shows
+	WrongThrice                // which ends the login
 )
 
-// String is the outcome's name in logs.
-func (o Outcome) String() string {
-	return [...]string{"stale", "logged_in", "must_bind", "used"}[o]
+func outcomeNames() []string {
+	return []string{"stale", "logged_in", "must_bind", "used", "to_confirm", "declined", "wrong_number", "wrong_thrice"}
+}
+
+// String is the outcome's name in logs and in the database.
+func (o Outcome) String() string { return outcomeNames()[o] }
+
+// ParseOutcome is the inverse of String; what is none is Stale.
+func ParseOutcome(name string) Outcome {
+	return Outcome(max(0, slices.Index(outcomeNames(), name)))
 }

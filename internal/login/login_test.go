@@ -89,7 +89,7 @@ func TestStates(t *testing.T) {
 			t.Errorf("%v came back as %v", s, back)
 		}
 	}
-	for _, name := range []string{"", "none", "Waiting", "scanned"} {
+	for _, name := range []string{"", "none", "Waiting", "confirming"} {
 		if s, ok := login.ParseState(name); ok || s != 0 {
 			t.Errorf("%q passes for the state %v", name, s)
 		}

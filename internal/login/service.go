@@ -17,10 +17,10 @@ type Store interface {
 	Claim(ctx context.Context, id ID, ttl, rest time.Duration) (Login, error)
 	// SetTicket gives a waiting login its code. ErrEnded when it no longer holds the scene.
 	SetTicket(ctx context.Context, ref Ref, t Ticket) error
-	// SetPlace notes roughly where the browser of a waiting login is.
-	SetPlace(ctx context.Context, ref Ref, place string) error
-	// PlaceOf is what was noted for the login that shows this code; empty: nothing.
-	PlaceOf(ctx context.Context, scene int32, ticket string) (string, error)
+	// SetOrigin notes what is known of the browser of a waiting login.
+	SetOrigin(ctx context.Context, ref Ref, o Origin) error
+	// OriginOf is what was noted for the login that shows this code; empty: nothing.
+	OriginOf(ctx context.Context, scene int32, ticket string) (Origin, error)
 	// Abandon frees a scene whose code nobody has seen, at once and without rest.
 	Abandon(ctx context.Context, ref Ref) error
 	// Join counts one more stream and returns the login. ErrEnded when it is expired,
@@ -37,6 +37,22 @@ type Store interface {
 	// gives its result bindTTL. The ID is the login to notify, also for a repeat by the
 	// same person; it is zero where there is nothing to tell.
 	Scan(ctx context.Context, s Scan, bindTTL time.Duration) (Outcome, ID, error)
+	// Ask records a scan as Scan does, but asks first: within ttl for one of the secrets,
+	// the first that the person isn't asked for already. The outcome is ToConfirm then.
+	Ask(ctx context.Context, s Scan, by Confirm, secrets []string, ttl time.Duration) (Outcome, ID, error)
+	// QuestionTo is what the person is asked who has scanned this code; ErrEnded when that
+	// is nothing (any more).
+	QuestionTo(ctx context.Context, s Scan) (Question, error)
+	// Answer judges the number, empty for a refusal, that the person answers with, for all
+	// that the person is asked: the right one confirms one login and gives its result
+	// bindTTL, a refusal declines all, a wrong one counts for all. ErrNotAsked.
+	Answer(ctx context.Context, a Answer, number string, bindTTL time.Duration) (Verdict, error)
+	// AwaitsAnswer tells whether the person is asked for a number.
+	AwaitsAnswer(ctx context.Context, openID string) (bool, error)
+	// ConfirmCode judges the code that was typed into the browser of a scanned login. A
+	// wrong one counts; it comes with how many tries are left, and 0 has declined the login.
+	// ErrCode, ErrNotAsked, ErrEnded.
+	ConfirmCode(ctx context.Context, ref Ref, code string, bindTTL time.Duration) (left int, err error)
 	// Complete turns an authenticated login into a session, and ends the session that it
 	// replaces. ErrNotReady, ErrEnded.
 	Complete(ctx context.Context, ref Ref, session Session, ttl time.Duration) error
@@ -53,13 +69,23 @@ type Service struct {
 	Tickets func(ctx context.Context, scene int32, ttl time.Duration) (Ticket, error)
 	// Notify tells every instance to look at a login; it returns when that was sent.
 	Notify func(ctx context.Context, id ID) error
+	// Confirm is how a scan is confirmed before it counts.
+	Confirm Confirm
 
-	SceneTTL   time.Duration // how long a code can be scanned
+	SceneTTL   time.Duration // how long a code can be scanned, and then a scan be confirmed
 	SceneRest  time.Duration // how long a scene rests between two logins
 	BindTTL    time.Duration // how long a scanned login may take to be completed
 	SessionTTL time.Duration // of the web session that a login becomes
 
 	Logger *slog.Logger
+}
+
+// Longest is how long a login can last: shown, asked about where that is on, then scanned.
+func (s *Service) Longest() time.Duration {
+	if s.Confirm == ConfirmOff {
+		return s.SceneTTL + s.BindTTL
+	}
+	return 2*s.SceneTTL + s.BindTTL
 }
 
 // Begin starts the login that secret opens: it claims a scene and makes its code. On
@@ -86,22 +112,22 @@ func (s *Service) Begin(ctx context.Context, secret Secret) (Login, error) {
 	return Login{}, fmt.Errorf("making the code of scene %d: %w", l.Scene, err)
 }
 
-// SetPlace notes roughly where this login's browser is, for the words to the phone.
-func (s *Service) SetPlace(ctx context.Context, ref Ref, place string) error {
-	if err := s.Store.SetPlace(ctx, ref, place); err != nil {
-		return fmt.Errorf("noting the place of a login: %w", err)
+// SetOrigin notes what is known of this login's browser, for the words to the phone.
+func (s *Service) SetOrigin(ctx context.Context, ref Ref, o Origin) error {
+	if err := s.Store.SetOrigin(ctx, ref, o); err != nil {
+		return fmt.Errorf("noting the origin of a login: %w", err)
 	}
 	return nil
 }
 
-// PlaceOf is the place noted for the login that shows the code which was scanned; empty
+// OriginOf is what was noted for the login that shows the code which was scanned; empty
 // where nobody knows.
-func (s *Service) PlaceOf(ctx context.Context, scan Scan) (string, error) {
-	place, err := s.Store.PlaceOf(ctx, scan.Scene, scan.Ticket)
+func (s *Service) OriginOf(ctx context.Context, scan Scan) (Origin, error) {
+	o, err := s.Store.OriginOf(ctx, scan.Scene, scan.Ticket)
 	if err != nil {
-		return "", fmt.Errorf("asking for the place of a login: %w", err)
+		return Origin{}, fmt.Errorf("asking for the origin of a login: %w", err)
 	}
-	return place, nil
+	return o, nil
 }
 
 // makeTicket makes the code of a login whose scene had none ready.
@@ -137,7 +163,7 @@ func (s *Service) Gone(ctx context.Context, refs []Ref) error {
 // for the words sent to the phone; an error means that nothing was recorded, so that
 // WeChat should push again.
 func (s *Service) Scanned(ctx context.Context, scan Scan) (Outcome, error) {
-	o, id, err := s.Store.Scan(ctx, scan, s.BindTTL)
+	o, id, err := s.record(ctx, scan)
 	if err != nil {
 		return Stale, fmt.Errorf("recording a scan of scene %d: %w", scan.Scene, err)
 	}
@@ -146,6 +172,64 @@ func (s *Service) Scanned(ctx context.Context, scan Scan) (Outcome, error) {
 		s.notify(ctx, id)
 	}
 	return o, nil
+}
+
+func (s *Service) record(ctx context.Context, scan Scan) (Outcome, ID, error) {
+	if s.Confirm == ConfirmOff {
+		return s.Store.Scan(ctx, scan, s.BindTTL)
+	}
+	return s.Store.Ask(ctx, scan, s.Confirm, s.Confirm.newSecrets(), s.SceneTTL)
+}
+
+// QuestionTo is what the person who has scanned is asked, for a scan that was ToConfirm;
+// ErrEnded where it was answered already.
+func (s *Service) QuestionTo(ctx context.Context, scan Scan) (Question, error) {
+	q, err := s.Store.QuestionTo(ctx, scan)
+	if err != nil {
+		return Question{}, fmt.Errorf("asking the person: %w", err)
+	}
+	return q, nil
+}
+
+// Answered judges what somebody wrote. ErrNotAsked when it is no answer to anything; words
+// that are neither a number nor a refusal, of a person who is asked for a number, are a
+// WrongNumber that doesn't count.
+func (s *Service) Answered(ctx context.Context, a Answer) (Verdict, error) {
+	what, number := a.read()
+	if what == otherWords {
+		asked, err := s.Store.AwaitsAnswer(ctx, a.OpenID)
+		if err == nil && !asked {
+			err = ErrNotAsked
+		}
+		return Verdict{Outcome: WrongNumber}, err
+	}
+	v, err := s.Store.Answer(ctx, a, number, s.BindTTL)
+	if err != nil {
+		return Verdict{}, fmt.Errorf("judging an answer: %w", err)
+	}
+	s.Logger.InfoContext(ctx, "a scan was answered", "logins", v.Changed, "outcome", v.Outcome.String())
+	for _, id := range v.Changed {
+		s.notify(ctx, id)
+	}
+	return v, nil
+}
+
+// ConfirmCode judges the code that was typed into this browser. A wrong one is ErrCode, with
+// how many tries are left: 0 is the end of the login. ErrNotAsked when there is nothing to
+// confirm, ErrEnded after its end.
+func (s *Service) ConfirmCode(ctx context.Context, k Key, code string) (left int, err error) {
+	ref := k.Ref()
+	left, err = s.Store.ConfirmCode(ctx, ref, plainWords(code), s.BindTTL)
+	if err == nil || errors.Is(err, ErrCode) {
+		s.Logger.InfoContext(ctx, "a code was typed", "login", ref.ID, "scene", ref.Scene, "right", err == nil, "tries_left", left)
+	}
+	if err == nil || left == 0 && errors.Is(err, ErrCode) {
+		s.notify(ctx, ref.ID)
+	}
+	if err != nil {
+		err = fmt.Errorf("confirming a login: %w", err)
+	}
+	return left, err
 }
 
 // Complete turns this browser's login into a session. ErrNotReady before the scan,
@@ -192,7 +276,7 @@ func (s *Service) AwaitsBind(ctx context.Context, k Key) error {
 		return fmt.Errorf("reading a login: %w", err)
 	case l.State == BindRequired:
 		return nil
-	case l.State == Completed, l.State == Expired:
+	case l.State.Ended():
 		return ErrEnded
 	}
 	return ErrNotReady

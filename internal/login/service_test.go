@@ -36,9 +36,12 @@ func (s store) SetTicket(ctx context.Context, ref login.Ref, t login.Ticket) err
 	return s.setTicket(ctx, ref, t)
 }
 func (s store) Abandon(ctx context.Context, ref login.Ref) error { return s.abandon(ctx, ref) }
-func (store) SetPlace(context.Context, login.Ref, string) error  { return nil }
 
-func (store) PlaceOf(context.Context, int32, string) (string, error) { return "", nil }
+func (store) SetOrigin(context.Context, login.Ref, login.Origin) error { return nil }
+
+func (store) OriginOf(context.Context, int32, string) (login.Origin, error) {
+	return login.Origin{}, nil
+}
 
 func (s store) Current(_ context.Context, ref login.Ref) (login.Login, error) {
 	return s.current(ref)
@@ -256,8 +259,8 @@ func TestAHintThatIsLostIsNoFailure(t *testing.T) {
 func TestAwaitsBind(t *testing.T) {
 	t.Parallel()
 	for state, want := range map[login.State]error{
-		login.Waiting: login.ErrNotReady, login.Authenticated: login.ErrNotReady, login.BindRequired: nil,
-		login.Completed: login.ErrEnded, login.Expired: login.ErrEnded,
+		login.Waiting: login.ErrNotReady, login.Scanned: login.ErrNotReady, login.Authenticated: login.ErrNotReady, login.BindRequired: nil,
+		login.Completed: login.ErrEnded, login.Declined: login.ErrEnded, login.Expired: login.ErrEnded,
 	} {
 		svc, _, _ := service(store{current: func(ref login.Ref) (login.Login, error) {
 			return login.Login{Ref: ref, State: state}, nil

@@ -374,7 +374,7 @@ func TestAMigrationThatBreaksTheVersionBeforeIsRefused(t *testing.T) {
 	statements := statementsOf(t, newestSchema(t))
 	before := look(t, tx, statements)
 	for _, c := range []struct{ migration, want string }{
-		{"ALTER TABLE scanlogin.scene DROP COLUMN place", `SetPlace is not what it was: (text, integer, uuid) became (ERROR: column "place"`},
+		{"ALTER TABLE scanlogin.scene DROP COLUMN place", `SetOrigin is not what it was: (text, text, integer, uuid) became (ERROR: column "place"`},
 		{"ALTER TABLE scanlogin.scene RENAME COLUMN openid TO wechat_user", "Scan is not what it was: (text"},
 		{"ALTER TABLE scanlogin.web_session RENAME TO session", `Complete is not what it was: (bytea, interval, text, text, integer, uuid, text, bytea) became (ERROR: relation "scanlogin.web_session"`},
 		{"DROP TABLE scanlogin.lease", "TakeLease is not what it was"},
@@ -426,7 +426,7 @@ func TestAMigrationThatOnlyAddsIsAccepted(t *testing.T) {
 		"CREATE TABLE scanlogin.passkey (account_id bigint NOT NULL REFERENCES scanlogin.account ON DELETE CASCADE)",
 		"CREATE INDEX ON scanlogin.web_session (created_at)",
 		"DROP INDEX scanlogin.web_session_account",
-		"ALTER TABLE scanlogin.scene DROP CONSTRAINT scene_state_check, ADD CHECK (state IN ('waiting', 'seen', 'authenticated', 'bind_required', 'completed', 'expired'))",
+		"ALTER TABLE scanlogin.scene DROP CONSTRAINT scene_state_check, ADD CHECK (state IN ('waiting', 'seen', 'scanned', 'authenticated', 'bind_required', 'completed', 'declined', 'expired'))",
 		"ALTER TABLE scanlogin.account ALTER password DROP NOT NULL",
 		"CREATE FUNCTION scanlogin.other() RETURNS text LANGUAGE sql AS 'SELECT $$1$$'",
 		"CREATE OR REPLACE FUNCTION scanlogin.timeline() RETURNS text LANGUAGE sql AS 'SELECT $$1$$'",

@@ -66,6 +66,9 @@ func (h *Housekeeper) chores() []chore {
 		{"wechat_push", 1, full(func(ctx context.Context, most int32) (int64, error) {
 			return h.DB.relaxed.RemovePushes(ctx, h.KeepPushes, most)
 		})},
+		{"confirmation", 1, full(func(ctx context.Context, most int32) (int64, error) {
+			return h.DB.relaxed.RemoveConfirmations(ctx, most)
+		})},
 		{"wechat_codes", 60, full(func(ctx context.Context, most int32) (int64, error) {
 			return h.DB.relaxed.RemoveCodes(ctx, most)
 		})},

@@ -107,6 +107,12 @@ func TestWhatIsOverIsRemovedAndNothingElse(t *testing.T) {
 	w.ok(w.signIn(live, ann))
 	w.exec("INSERT INTO scanlogin.wechat_push SELECT sha256(n::text::bytea), 'logged_in', now() - interval '1 h' FROM generate_series(1, 1500) n")
 	w.exec("INSERT INTO scanlogin.wechat_push VALUES ('kept', 'logged_in', now() - interval '24 min')")
+	asked := func(n int, from string) {
+		w.exec(`INSERT INTO scanlogin.confirmation (login, scene, appid, openid, kind, secret, expires_at)
+			SELECT gen_random_uuid(), n, '', '', 'reply', '42', now() + $1::text::interval FROM generate_series(1, $2) n`, from, n)
+	}
+	asked(1200, "-1 s")
+	asked(1, "1 min")
 	const today = "(now() AT TIME ZONE 'Asia/Shanghai')::date"
 	w.exec("INSERT INTO scanlogin.wechat_codes SELECT $1, "+today+" - n, 7 FROM generate_series(0, 400) n", appID)
 	l := w.show()
@@ -118,7 +124,7 @@ func TestWhatIsOverIsRemovedAndNothingElse(t *testing.T) {
 	before := w.row(held.Scene)
 
 	h := w.keepHouse()
-	want := map[string]int64{"web_session": 2500, "wechat_push": 1500, "wechat_codes": 34, "scene": 1}
+	want := map[string]int64{"web_session": 2500, "wechat_push": 1500, "confirmation": 1200, "wechat_codes": 34, "scene": 1}
 	await(t, "the end of what is over", func() bool { return maps.Equal(h.counts(), want) })
 	h.awaitRounds(t, 2)
 	h.stop()
@@ -127,6 +133,9 @@ func TestWhatIsOverIsRemovedAndNothingElse(t *testing.T) {
 	}
 	if _, err := w.session(live); err != nil {
 		t.Errorf("a live session: %v", err)
+	}
+	if n := w.confirmations(); n != 1 {
+		t.Errorf("%d questions kept", n)
 	}
 	if kept := get[string](w, "SELECT string_agg(convert_from(id, 'UTF8'), ' ') FROM scanlogin.wechat_push"); kept != "kept" {
 		t.Errorf("pushes kept: %s", kept)
@@ -138,7 +147,7 @@ func TestWhatIsOverIsRemovedAndNothingElse(t *testing.T) {
 		t.Error("a login that goes on was changed")
 	}
 	// A claim looks at 16 scenes in a row, of which others hold some.
-	if diff := cmp.Diff(map[string]int32{"RemoveSessions": 1000, "RemovePushes": 1000, "RemoveCodes": 1000, "ForgetLogins": 8}, h.most); diff != "" {
+	if diff := cmp.Diff(map[string]int32{"RemoveSessions": 1000, "RemovePushes": 1000, "RemoveConfirmations": 1000, "RemoveCodes": 1000, "ForgetLogins": 8}, h.most); diff != "" {
 		t.Errorf("rows that statements lock (-want +got):\n%s", diff)
 	}
 	if left := get[int](w, "SELECT count(*) FROM scanlogin.lease WHERE name = 'housekeeping'"); left != 0 {
@@ -252,7 +261,7 @@ func TestALoginOfYesterdayIsForgottenInEveryState(t *testing.T) {
 		s.reach(c)
 		cells = append(cells, c)
 	}
-	w.exec("UPDATE scanlogin.scene SET place = 'somewhere', ready_ticket = 'ready', ready_url = 'url', ready_until = now() + interval '2 h', ready_timeline = scanlogin.timeline()")
+	w.exec("UPDATE scanlogin.scene SET place = 'somewhere', browser = 'some browser', ready_ticket = 'ready', ready_url = 'url', ready_until = now() + interval '2 h', ready_timeline = scanlogin.timeline()")
 	forget := func() (scenes []int32) {
 		t.Helper()
 		scenes, err := pgstore.New(w.admin).ForgetLogins(t.Context(), 0, 1000)
@@ -283,7 +292,7 @@ func TestALoginOfYesterdayIsForgottenInEveryState(t *testing.T) {
 			}
 		}
 	}
-	if n := get[int](w, "SELECT count(*) FROM scanlogin.scene WHERE openid IS NOT NULL OR account_id IS NOT NULL OR place || ticket || url <> ''"); n != 0 {
+	if n := get[int](w, "SELECT count(*) FROM scanlogin.scene WHERE openid IS NOT NULL OR account_id IS NOT NULL OR browser IS NOT NULL OR place || ticket || url <> ''"); n != 0 {
 		t.Errorf("%d scenes still know who logged in", n)
 	}
 	if scenes := forget(); len(scenes) > 0 {
@@ -434,22 +443,30 @@ func TestAChoreThatFailsKeepsNoOtherAndIsToldOnce(t *testing.T) {
 	await(t, "the second warning", func() bool { return warnings() == 2 })
 }
 
+// planForAny makes new connections plan a statement for any arguments.
+func (w *world) planForAny() {
+	w.t.Helper()
+	w.exec("ALTER DATABASE " + pgx.Identifier{get[string](w, "SELECT current_database()::text")}.Sanitize() + " SET plan_cache_mode = force_generic_plan")
+}
+
+// plan is how a statement would be run.
+func (w *world) plan(statement string, args ...any) string {
+	w.t.Helper()
+	conn, err := pgx.Connect(w.t.Context(), w.url)
+	w.ok(err)
+	defer func() { _ = conn.Close(context.WithoutCancel(w.t.Context())) }()
+	rows, err := conn.Query(w.t.Context(), "EXPLAIN "+statement, args...)
+	w.ok(err)
+	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	w.ok(err)
+	return strings.Join(all, "\n")
+}
+
 // However many rows lie there, and however many of them are over.
 func TestHousekeepingReadsByAnIndex(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	w.exec("ALTER DATABASE " + pgx.Identifier{get[string](w, "SELECT current_database()::text")}.Sanitize() + " SET plan_cache_mode = force_generic_plan")
-	plan := func(statement string, args ...any) (lines string) {
-		t.Helper()
-		conn, err := pgx.Connect(t.Context(), w.url)
-		w.ok(err)
-		defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
-		rows, err := conn.Query(t.Context(), "EXPLAIN "+statement, args...)
-		w.ok(err)
-		all, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		w.ok(err)
-		return strings.Join(all, "\n")
-	}
+	w.planForAny()
 	idle := pgstore.RemoveIdleSessionsParams{After: []byte{}, Most: 1000, Idle: sessionIdle}
 	plans := func(when string) {
 		t.Helper()
@@ -462,7 +479,7 @@ func TestHousekeepingReadsByAnIndex(t *testing.T) {
 			if err := remove(pgstore.New(spy)); !errors.Is(err, errSpy) {
 				t.Fatal(err)
 			}
-			p := plan(spy.statement, spy.args...)
+			p := w.plan(spy.statement, spy.args...)
 			if !strings.Contains(p, "Index Scan using "+index) || strings.Contains(p, "Seq Scan") || !strings.Contains(p, "Tid Scan") {
 				t.Errorf("%s:\n%s", when, p)
 			}

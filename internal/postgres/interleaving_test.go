@@ -27,6 +27,8 @@ import (
 //     showed at that time;
 //   - no picture of a code, made ahead or not, shown or not, counts but for the browser
 //     that shows it; an old one changes nothing;
+//   - where a scan has to be confirmed, no browser is logged in whose number or code the
+//     person who scanned didn't confirm, and three wrong answers are the end;
 //   - a login completes once at most;
 //   - a login that has ended never comes back.
 
@@ -80,7 +82,11 @@ type attempt struct {
 	mu       sync.Mutex
 	streams  int            // opened, less those gone
 	scanners map[string]int // who was told that the scan counts, by how often
-	outcome  login.Outcome  // what they were told
+	outcome  login.Outcome  // what they were told last
+	asked    bool           // the scan has to be confirmed
+	sure     bool           // and was
+	declined bool           // or wasn't
+	wrong    int            // answers
 	ended    bool           // by time, by its last stream or by a session
 	session  *session
 	problems []string
@@ -114,6 +120,8 @@ type model struct {
 	born     atomic.Int32
 	scenes   int32
 
+	confirm login.Confirm // what a scan leads to
+
 	alone bool // one act at a time
 
 	mu       sync.Mutex
@@ -125,6 +133,7 @@ type model struct {
 
 func newModel(t *rapid.T, w *world, dbs []*postgres.DB, accounts []int64, scenes int32) *model {
 	w.exec("UPDATE scanlogin.scene SET login = NULL, state = 'expired', ticket = '', openid = NULL, expires_at = 'epoch', ready_ticket = '', ready_url = '', ready_until = 'epoch'")
+	w.exec("DELETE FROM scanlogin.confirmation")
 	w.exec("DELETE FROM scanlogin.web_session")
 	w.exec("DELETE FROM scanlogin.wechat_identity")
 	w.resize(scenes)
@@ -132,6 +141,7 @@ func newModel(t *rapid.T, w *world, dbs []*postgres.DB, accounts []int64, scenes
 		w.tie(people[i], accounts[i])
 	}
 	m := &model{T: t, w: w, accounts: accounts, scenes: scenes}
+	m.confirm = rapid.SampledFrom([]login.Confirm{login.ConfirmOff, login.ConfirmReply, login.ConfirmCode}).Draw(t, "confirm")
 	for _, db := range dbs {
 		m.services = append(m.services, &login.Service{
 			Store: postgres.Logins{DB: db, AppID: appID},
@@ -139,6 +149,7 @@ func newModel(t *rapid.T, w *world, dbs []*postgres.DB, accounts []int64, scenes
 				return m.newCode(scene), nil
 			},
 			Notify:   func(context.Context, login.ID) error { return nil },
+			Confirm:  m.confirm,
 			SceneTTL: long, BindTTL: long, SessionTTL: long,
 			Logger: slog.New(slog.DiscardHandler),
 		})
@@ -204,6 +215,18 @@ func (m *model) draw() act {
 		{a.name + " binds", func() string { return m.bind(s, a, a.key, account) }},
 		{a.name + " binds at the scene of " + other.name, func() string { return m.bind(s, a, foreign, account) }},
 	}
+	if m.confirm != login.ConfirmOff {
+		answering := rapid.SampledFrom([]string{"0", "7"}).Draw(m.T, "answering")
+		acts = append(acts,
+			act{person + " answers with the number of " + a.name, func() string { return m.answer(s, person, m.secret(a)) }},
+			act{person + " answers with the number of " + other.name, func() string { return m.answer(s, person, m.secret(other)) }},
+			act{person + " answers " + answering, func() string { return m.answer(s, person, answering) }},
+			act{a.name + " types its code", func() string { return m.typeCode(s, a, a.key, m.secret(a)) }},
+			act{a.name + " types the code of " + other.name, func() string { return m.typeCode(s, a, a.key, m.secret(other)) }},
+			act{a.name + " types its code at the scene of " + other.name, func() string { return m.typeCode(s, a, foreign, m.secret(a)) }},
+			act{a.name + " types another code", func() string { return m.typeCode(s, a, a.key, "none") }},
+		)
+	}
 	// What comes next in the story comes as often as all else together: far into it is
 	// where the guards stand.
 	var next []act
@@ -223,6 +246,13 @@ func (a *attempt) next(person string) []string {
 	switch {
 	case a.session != nil:
 		return nil
+	case a.outcome == login.ToConfirm && !a.sure:
+		return []string{
+			person + " answers with the number of " + a.name, person + " answers 0", person + " answers 7",
+			a.name + " types its code", a.name + " types another code", a.name + " completes", a.name + " binds",
+		}
+	case a.outcome == login.ToConfirm:
+		return []string{a.name + " completes", a.name + " binds"}
 	case a.outcome == login.LoggedIn:
 		return []string{a.name + " completes", a.name + " runs out of time"}
 	case a.outcome == login.MustBind:
@@ -311,18 +341,110 @@ func (m *model) scan(s *login.Service, a *attempt, person string) string {
 	switch {
 	case err != nil:
 		a.problem("scan: %v", err)
-	case o == login.LoggedIn || o == login.MustBind:
+	case counts(o):
 		// A repeat may come after the completion; a first scan may not come after an end.
 		if was && !completed {
 			a.problem("was scanned by %s after its end: %v", person, o)
 		}
-		if a.outcome != login.Stale && a.outcome != o {
-			a.problem("told %s %v and %v", person, a.outcome, o)
-		}
-		a.outcome = o
-		a.scanners[person]++
+		a.told(person, o)
 	}
 	return o.String()
+}
+
+// counts tells whether somebody was told that their scan has led to something.
+func counts(o login.Outcome) bool {
+	return o == login.LoggedIn || o == login.MustBind || o == login.ToConfirm
+}
+
+// told notes what somebody was told of their scan. Who scans again after having confirmed is
+// told what came of that. It needs the lock.
+func (a *attempt) told(person string, o login.Outcome) {
+	a.asked = a.asked || o == login.ToConfirm
+	if a.outcome != login.Stale && a.outcome != o && !a.asked {
+		a.problem("told %s %v and %v", person, a.outcome, o)
+	}
+	if !a.asked {
+		a.outcome = o
+	} else if a.outcome == login.Stale {
+		a.outcome = login.ToConfirm
+	}
+	a.scanners[person]++
+}
+
+// secret is what the login's page shows, or what the person was sent.
+func (m *model) secret(a *attempt) (secret string) {
+	err := m.w.admin.QueryRow(m.w.t.Context(), "SELECT coalesce((SELECT secret FROM scanlogin.confirmation WHERE login = $1), '5')", a.key.Ref().ID).Scan(&secret)
+	if err != nil {
+		m.Errorf("secret: %v", err)
+	}
+	return secret
+}
+
+// answer is a message of somebody.
+func (m *model) answer(s *login.Service, person, text string) string {
+	v, err := s.Answered(m.w.t.Context(), login.Answer{OpenID: person, Text: text, Push: newPush()})
+	if errors.Is(err, login.ErrNotAsked) {
+		return "not asked"
+	}
+	if err != nil {
+		m.Errorf("answer: %v", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, a := range m.attempts {
+		a.judged(person, v, m.alone)
+	}
+	return v.Outcome.String()
+}
+
+// judged notes what a message has led to, if this login was among those that it was about.
+func (a *attempt) judged(person string, v login.Verdict, alone bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	changed := slices.Contains(v.Changed, a.key.Ref().ID)
+	pending := a.scanners[person] > 0 && a.asked && !a.sure && !a.ended
+	if wrong := v.Outcome == login.WrongNumber || v.Outcome == login.WrongThrice; wrong && pending && alone {
+		if a.wrong++; (a.wrong >= login.MaxTries) != changed {
+			a.problem("has had %d wrong answers; that it ended is %v", a.wrong, changed)
+		}
+	}
+	switch {
+	case !changed:
+	case alone && !pending:
+		a.problem("was answered by %s, who isn't asked: %v", person, v.Outcome)
+	case v.Outcome == login.LoggedIn, v.Outcome == login.MustBind:
+		a.sure, a.outcome = true, v.Outcome
+	default:
+		a.declined, a.ended = true, true
+	}
+}
+
+// typeCode is a code that is typed into a browser.
+func (m *model) typeCode(s *login.Service, a *attempt, k login.Key, code string) string {
+	own := m.secret(a)
+	left, err := s.ConfirmCode(m.w.t.Context(), k, code)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case err == nil && k != a.key:
+		a.problem("was confirmed with a key of another scene")
+	case err == nil && m.alone && own != code:
+		a.problem("was confirmed by the code %s, not %s", code, own)
+	case err == nil && m.confirm != login.ConfirmCode:
+		a.problem("was confirmed by a code that nobody was sent")
+	case err == nil:
+		a.sure = true
+	case errors.Is(err, login.ErrCode):
+		if a.wrong++; a.wrong > login.MaxTries || m.alone && left != login.MaxTries-a.wrong {
+			a.problem("has had %d wrong codes, with %d left", a.wrong, left)
+		}
+		if left == 0 {
+			a.declined, a.ended = true, true
+		}
+	case !errors.Is(err, login.ErrNotAsked) && !errors.Is(err, login.ErrEnded):
+		a.problem("code: %v", err)
+	}
+	return errName(err)
 }
 
 // prepare makes a code ahead, and renews one that is not fresh.
@@ -343,7 +465,7 @@ func (m *model) scanPicture(s *login.Service, p picture, person string) string {
 	if err != nil {
 		m.Errorf("scan of a picture: %v", err)
 	}
-	if over && (o == login.LoggedIn || o == login.MustBind) {
+	if over && counts(o) {
 		m.Errorf("a picture of a code that has ended was told %v", o)
 	}
 	if m.alone && (a == nil || a.ended || len(a.scanners) > 0) {
@@ -383,19 +505,15 @@ func (m *model) shows(p picture) *attempt {
 // checkPictures finds out whose codes the pictures were of.
 func (m *model) checkPictures() {
 	for _, s := range m.scans {
-		if s.outcome != login.LoggedIn && s.outcome != login.MustBind {
+		if !counts(s.outcome) {
 			continue
 		}
 		a := m.shows(s.picture)
-		switch {
-		case a == nil:
+		if a == nil {
 			m.Errorf("a picture of %s at scene %d, which no browser showed, was told %v", s.ticket, s.scene, s.outcome)
 			continue
-		case a.outcome != login.Stale && a.outcome != s.outcome:
-			a.problem("told %s %v and %v", s.person, a.outcome, s.outcome)
 		}
-		a.outcome = s.outcome
-		a.scanners[s.person]++
+		a.told(s.person, s.outcome)
 	}
 	m.scans = nil
 	shown := map[string]*attempt{}
@@ -493,6 +611,9 @@ func (m *model) check(alone bool) {
 		m.Errorf("no scene was free where %d of %d are held", live, m.scenes)
 	}
 	m.missed = 0
+	if most := m.mostWrong(); most >= login.MaxTries {
+		m.Errorf("a login that goes on has had %d wrong answers", most)
+	}
 	if m.Failed() {
 		m.FailNow()
 	}
@@ -503,8 +624,14 @@ func (a *attempt) want() []login.State {
 	switch {
 	case a.session != nil:
 		return []login.State{login.Completed, login.Expired} // the scene may have the next holder by now
+	case a.declined:
+		return []login.State{login.Declined, login.Expired} // as above
 	case a.ended:
 		return []login.State{login.Expired}
+	case a.outcome == login.ToConfirm && a.sure:
+		return []login.State{login.Authenticated, login.BindRequired}
+	case a.outcome == login.ToConfirm:
+		return []login.State{login.Scanned}
 	case a.outcome == login.LoggedIn:
 		return []login.State{login.Authenticated}
 	case a.outcome == login.MustBind:
@@ -518,6 +645,9 @@ func (a *attempt) checkSession(accounts map[[32]byte]int64, ties map[string]int6
 	account, there := accounts[a.session.hash]
 	if !there {
 		a.problem("was given a session that isn't there")
+	}
+	if a.asked && !a.sure {
+		a.problem("became a session of account %d, and nobody has confirmed it", account)
 	}
 	if len(a.scanners) == 0 {
 		a.problem("became a session of account %d, and nobody has scanned it", account)
@@ -546,6 +676,14 @@ func (m *model) states() map[login.ID]login.State {
 		states[l.ID] = l.State
 	}
 	return states
+}
+
+// mostWrong is how many wrong answers any question has had.
+func (m *model) mostWrong() (most int) {
+	if err := m.w.admin.QueryRow(m.w.t.Context(), "SELECT coalesce(max(wrong), 0) FROM scanlogin.confirmation").Scan(&most); err != nil {
+		m.Fatal(err)
+	}
+	return most
 }
 
 func (m *model) sessions() map[[32]byte]int64 {

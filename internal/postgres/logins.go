@@ -39,18 +39,18 @@ func (s Logins) SetTicket(ctx context.Context, ref login.Ref, t login.Ticket) er
 	return err
 }
 
-// SetPlace notes where the browser of a waiting login is.
-func (s Logins) SetPlace(ctx context.Context, ref login.Ref, place string) error {
-	return s.DB.relaxed.SetPlace(ctx, pgstore.SetPlaceParams{Place: place, ID: ref.Scene, Login: ref.ID})
+// SetOrigin notes what is known of the browser of a waiting login.
+func (s Logins) SetOrigin(ctx context.Context, ref login.Ref, o login.Origin) error {
+	return s.DB.relaxed.SetOrigin(ctx, pgstore.SetOriginParams{Place: o.Place, Browser: o.Browser, ID: ref.Scene, Login: ref.ID})
 }
 
-// PlaceOf is what was noted for the login that shows this code.
-func (s Logins) PlaceOf(ctx context.Context, scene int32, ticket string) (string, error) {
-	place, err := s.DB.Queries.PlaceOf(ctx, scene, ticket)
+// OriginOf is what was noted for the login that shows this code.
+func (s Logins) OriginOf(ctx context.Context, scene int32, ticket string) (login.Origin, error) {
+	r, err := s.DB.Queries.OriginOf(ctx, scene, ticket)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return "", nil
+		return login.Origin{}, nil
 	}
-	return place, err
+	return login.Origin{Place: r.Place, Browser: r.Browser}, err
 }
 
 // Abandon frees a scene whose code nobody has seen.
@@ -68,7 +68,11 @@ func (s Logins) Join(ctx context.Context, ref login.Ref) (login.Login, error) {
 	if err != nil {
 		return login.Login{}, err
 	}
-	return newLogin(ref, r.State, r.Ticket, r.Url, r.ExpiresIn)
+	l, err := newLogin(ref, r.State, r.Ticket, r.Url, r.ExpiresIn)
+	if err != nil || l.State != login.Scanned {
+		return l, err
+	}
+	return s.withQuestion(ctx, l)
 }
 
 // Leave counts one stream less for each ref. A stream that is counted once too often ends
@@ -108,7 +112,7 @@ func (s Logins) Look(ctx context.Context, watched []login.Watch) ([]login.Login,
 			logins = append(logins, l)
 		}
 	}
-	return logins, nil
+	return s.withQuestions(ctx, logins)
 }
 
 func (s Logins) look(ctx context.Context, watched []login.Watch) ([]pgstore.LookRow, error) {
@@ -150,6 +154,11 @@ func (s Logins) Scan(ctx context.Context, scan login.Scan, bindTTL time.Duration
 	if !errors.Is(err, pgx.ErrNoRows) {
 		return login.Stale, login.ID{}, err
 	}
+	return s.earlier(ctx, scan)
+}
+
+// earlier is what an earlier scan of the same code has led to.
+func (s Logins) earlier(ctx context.Context, scan login.Scan) (login.Outcome, login.ID, error) {
 	was, err := s.DB.Queries.Scanned(ctx, pgstore.ScannedParams{Openid: scan.OpenID, ID: scan.Scene, Ticket: scan.Ticket})
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return login.Stale, login.ID{}, err
@@ -159,12 +168,12 @@ func (s Logins) Scan(ctx context.Context, scan login.Scan, bindTTL time.Duration
 	}
 	// The scene may have gone on to somebody else since this very push was answered.
 	kept, keptErr := s.DB.Queries.PushReply(ctx, scan.Push)
-	switch {
-	case keptErr == nil:
-		return outcome(kept == login.LoggedIn.String()), login.ID{}, nil
-	case !errors.Is(keptErr, pgx.ErrNoRows):
+	switch o := login.ParseOutcome(kept); {
+	case keptErr == nil && o != login.ToConfirm: // that is over, so there is nothing to confirm
+		return o, login.ID{}, nil
+	case keptErr != nil && !errors.Is(keptErr, pgx.ErrNoRows):
 		return login.Stale, login.ID{}, keptErr
-	case err == nil:
+	case keptErr != nil && err == nil:
 		return login.Used, login.ID{}, nil
 	}
 	return login.Stale, login.ID{}, nil
@@ -228,7 +237,7 @@ func (s Logins) end(ctx context.Context, ref login.Ref, from login.State, otherw
 		switch {
 		case err != nil:
 			return err
-		case l.State == login.Completed, l.State == login.Expired:
+		case l.State.Ended():
 			return login.ErrEnded
 		case l.State != from:
 			return login.ErrNotReady

@@ -16,7 +16,7 @@ import (
 	"scanlogin/internal/postgres/postgrestest"
 )
 
-const migrations = 6
+const migrations = 7
 
 // emptyDatabase is one without our schema.
 func emptyDatabase(t *testing.T) string {

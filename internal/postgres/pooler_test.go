@@ -69,7 +69,7 @@ func TestManyLoginsThroughAPooler(t *testing.T) {
 						return err
 					}
 				}
-				if err := at().SetPlace(t.Context(), l.Ref, name); err != nil {
+				if err := at().SetOrigin(t.Context(), l.Ref, login.Origin{Place: name}); err != nil {
 					return err
 				}
 				if _, err := at().Join(t.Context(), l.Ref); err != nil {

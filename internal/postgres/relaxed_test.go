@@ -84,6 +84,23 @@ func TestEveryWriteHasItsDurability(t *testing.T) {
 			l := w.show()
 			return func() error { w.scan(l, "open"); return nil }
 		},
+		"a scan to be confirmed": func(w *world) func() error {
+			l := w.show()
+			return func() error { w.ask(l, "asked", login.ConfirmReply, "42"); return nil }
+		},
+		"a number that confirms": func(w *world) func() error {
+			w.ask(w.show(), "sure", login.ConfirmReply, "42")
+			return func() error { w.answer("sure", "42"); return nil }
+		},
+		"a wrong number": func(w *world) func() error {
+			w.ask(w.show(), "unsure", login.ConfirmReply, "42")
+			return func() error { w.answer("unsure", "43"); return nil }
+		},
+		"a code that confirms": func(w *world) func() error {
+			l := w.show()
+			w.ask(l, "coded", login.ConfirmCode, "123456")
+			return func() error { _, err := w.logins.ConfirmCode(w.t.Context(), l.Ref, "123456", long); return err }
+		},
 		"a login that is completed": func(w *world) func() error {
 			w.tie("tied", w.account("tied"))
 			l := w.show()
@@ -181,9 +198,9 @@ func TestEveryWriteHasItsDurability(t *testing.T) {
 			l := w.claim()
 			return func() error { return w.logins.Abandon(w.t.Context(), l.Ref) }
 		},
-		"a place": func(w *world) func() error {
+		"an origin": func(w *world) func() error {
 			l := w.show()
-			return func() error { return w.logins.SetPlace(w.t.Context(), l.Ref, "Paris") }
+			return func() error { return w.logins.SetOrigin(w.t.Context(), l.Ref, login.Origin{Place: "Paris"}) }
 		},
 		"a session that is used": func(w *world) func() error {
 			hash := w.browser(w.account("busy"))

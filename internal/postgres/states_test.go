@@ -50,6 +50,11 @@ var states = []struct {
 		_, err := c.accounts.Unbind(c.t.Context(), c.account)
 		c.ok(err)
 	}},
+	{"scanned", func(c *cell) { c.ask(c.Login, c.tied, login.ConfirmReply, "42") }},
+	{"coded", func(c *cell) { c.ask(c.Login, c.untied, login.ConfirmCode, "123456") }},
+	{"declined", func(c *cell) { c.ask(c.Login, c.tied, login.ConfirmReply, "42"); c.answer(c.tied, "") }},
+	{"scanned|late", func(c *cell) { c.ask(c.Login, c.tied, login.ConfirmReply, "42"); c.timeOut(c.Ref) }},
+	{"coded|late", func(c *cell) { c.ask(c.Login, c.untied, login.ConfirmCode, "123456"); c.timeOut(c.Ref) }},
 }
 
 var actions = []struct {
@@ -82,23 +87,35 @@ var actions = []struct {
 		none.Ticket.Ticket = ""
 		return c.scan(none, c.tied).String()
 	}},
+	{"tied is asked", func(_ context.Context, c *cell) string {
+		return c.ask(c.Login, c.tied, login.ConfirmReply, "43").String()
+	}},
+	{"number", func(_ context.Context, c *cell) string { return c.answer(c.tied, "42").String() }},
+	{"wrong number", func(_ context.Context, c *cell) string { return c.answer(c.tied, "41").String() }},
+	{"refusal", func(_ context.Context, c *cell) string { return c.answer(c.tied, "").String() }},
+	{"code", func(_ context.Context, c *cell) string { return c.typed(c.Ref, "123456") }},
 }
 
 // Each cell is the answer; then, where the row changes, a blank and the state
 // that the login is in afterwards.
 const transitions = `
-                   ticket      abandon    join             leave      complete      bind          tied scans              untied scans            old code no code
-waiting            ok/waiting  ok/expired ok/waiting       ok/expired not_ready     not_ready     logged_in/authenticated must_bind/bind_required stale    stale
-authenticated      ended       ok         ok/authenticated ok         ok/completed  not_ready     logged_in               used                    stale    stale
-bind_required      ended       ok         ok/bind_required ok         not_ready     ok/completed  used                    must_bind               stale    stale
-completed          ended       ok         ended            ok         ended         ended         logged_in               used                    stale    stale
-bound              ended       ok         ended            ok         ended         ended         used                    must_bind               stale    stale
-left               ended       ok         ended            ok         ended         ended         stale                   stale                   stale    stale
-abandoned          ended       ok         ended            ok         ended         ended         stale                   stale                   stale    stale
-waiting|late       ended       ok/expired ended            ok         ended         ended         stale                   stale                   stale    stale
-authenticated|late ended       ok         ended            ok         ended         ended         stale                   stale                   stale    stale
-bind_required|late ended       ok         ended            ok         ended         ended         stale                   stale                   stale    stale
-unbound            ended       ok         ok/authenticated ok         ended         not_ready     logged_in               used                    stale    stale
+                   ticket     abandon    join             leave      complete     bind         tied scans              untied scans            old code no code tied is asked      number                  wrong number refusal           code
+waiting            ok/waiting ok/expired ok/waiting       ok/expired not_ready    not_ready    logged_in/authenticated must_bind/bind_required stale    stale   to_confirm/scanned stale                   stale        stale             not_asked
+authenticated      ended      ok         ok/authenticated ok         ok/completed not_ready    logged_in               used                    stale    stale   logged_in          stale                   stale        stale             not_asked
+bind_required      ended      ok         ok/bind_required ok         not_ready    ok/completed used                    must_bind               stale    stale   used               stale                   stale        stale             not_asked
+completed          ended      ok         ended            ok         ended        ended        logged_in               used                    stale    stale   logged_in          stale                   stale        stale             ended
+bound              ended      ok         ended            ok         ended        ended        used                    must_bind               stale    stale   used               stale                   stale        stale             ended
+left               ended      ok         ended            ok         ended        ended        stale                   stale                   stale    stale   stale              stale                   stale        stale             ended
+abandoned          ended      ok         ended            ok         ended        ended        stale                   stale                   stale    stale   stale              stale                   stale        stale             ended
+waiting|late       ended      ok/expired ended            ok         ended        ended        stale                   stale                   stale    stale   stale              stale                   stale        stale             ended
+authenticated|late ended      ok         ended            ok         ended        ended        stale                   stale                   stale    stale   stale              stale                   stale        stale             ended
+bind_required|late ended      ok         ended            ok         ended        ended        stale                   stale                   stale    stale   stale              stale                   stale        stale             ended
+unbound            ended      ok         ok/authenticated ok         ended        not_ready    logged_in               used                    stale    stale   logged_in          stale                   stale        stale             not_asked
+scanned            ended      ok         ok/scanned       ok         not_ready    not_ready    must_bind               used                    stale    stale   to_confirm         logged_in/authenticated wrong_number declined/declined not_asked
+coded              ended      ok         ok/scanned       ok         not_ready    not_ready    used                    must_bind               stale    stale   used               stale                   stale        stale             ok/bind_required
+declined           ended      ok         ended            ok         ended        ended        stale                   stale                   stale    stale   stale              stale                   stale        stale             ended
+scanned|late       ended      ok         ended            ok         ended        ended        stale                   stale                   stale    stale   stale              stale                   stale        stale             ended
+coded|late         ended      ok         ended            ok         ended        ended        stale                   stale                   stale    stale   stale              stale                   stale        stale             ended
 `
 
 func TestEveryActionInEveryState(t *testing.T) {
@@ -135,7 +152,7 @@ func TestEveryActionInEveryState(t *testing.T) {
 func TestAFormerHolderChangesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	holders := append(slices.Clone(states[:5]), struct {
+	holders := append(slices.Concat(states[:5], states[11:13]), struct {
 		name  string
 		reach func(c *cell)
 	}{"claimed", func(c *cell) { // its code is being made

@@ -270,34 +270,37 @@ func TestTheAccountsNameIsLearnedOnce(t *testing.T) {
 	}
 }
 
-func TestAPlaceIsOfOneLogin(t *testing.T) {
+func TestAnOriginIsOfOneLogin(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	place := func(l login.Login) string {
+	kunming, dali := login.Origin{Place: "Kunming", Browser: "Firefox, Linux"}, login.Origin{Place: "Dali", Browser: "Safari, iPhone"}
+	origin := func(l login.Login) login.Origin {
 		t.Helper()
-		p, err := w.logins.PlaceOf(t.Context(), l.Scene, l.Ticket.Ticket)
+		o, err := w.logins.OriginOf(t.Context(), l.Scene, l.Ticket.Ticket)
 		w.ok(err)
-		return p
+		return o
 	}
 	first := w.show()
-	w.ok(w.logins.SetPlace(t.Context(), first.Ref, "Kunming"))
+	w.ok(w.logins.SetOrigin(t.Context(), first.Ref, kunming))
 	w.scan(first, "ann")
-	if p := place(first); p != "Kunming" {
-		t.Errorf("the place is %q", p)
+	if o := origin(first); o != kunming {
+		t.Errorf("the origin is %q", o)
 	}
-	w.ok(w.logins.SetPlace(t.Context(), first.Ref, "Dali")) // too late: the phone was told
-	if p := place(first); p != "Kunming" {
-		t.Errorf("the place is %q after the scan", p)
+	w.ok(w.logins.SetOrigin(t.Context(), first.Ref, dali)) // too late: the phone was told
+	if o := origin(first); o != kunming {
+		t.Errorf("the origin is %q after the scan", o)
 	}
 	w.timeOut(first.Ref)
 	next := w.claim() // its code is being made: it matches nothing
-	if p := place(next); p != "" {
-		t.Errorf("a login without a code is at %q", p)
+	if o := origin(next); o != (login.Origin{}) {
+		t.Errorf("a login without a code is at %q", o)
 	}
-	w.ok(w.logins.SetPlace(t.Context(), first.Ref, "Dali"))
+	w.ok(w.logins.SetOrigin(t.Context(), first.Ref, dali))
 	next.Ticket = login.Ticket{Ticket: "next", URL: "url"}
 	w.ok(w.logins.SetTicket(t.Context(), next.Ref, next.Ticket))
-	if p := place(next) + place(first); p != "" {
-		t.Errorf("the next login is at %q", p)
+	for _, l := range []login.Login{next, first} {
+		if o := origin(l); o != (login.Origin{}) {
+			t.Errorf("the next login is at %q", o)
+		}
 	}
 }

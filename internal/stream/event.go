@@ -43,6 +43,22 @@ func BindRequired(signup bool) []byte {
 	}{signup})
 }
 
+// Scanned tells the page to hide its code and what to do so that the scan counts: to show
+// the number that the person has to answer with, or to ask for the code that the person
+// was sent.
+func Scanned(q login.Question) []byte {
+	return event("scanned", struct {
+		Confirm string `json:"confirm"`
+		Number  string `json:"number,omitempty"`
+	}{q.By.String(), q.Number})
+}
+
+// Declined tells the page that the person doesn't want this login. It ends the stream and
+// carries an id as Success does.
+func Declined() []byte {
+	return append([]byte("id: declined\n"), event("declined", struct{}{})...)
+}
+
 // Expired tells the page to offer a new code. It ends the stream and carries an id as
 // Success does.
 func Expired() []byte {
@@ -95,7 +111,7 @@ func seconds(d time.Duration) int64 {
 
 // ended reports whether nothing follows this state.
 func ended(s login.State) bool {
-	return s == login.Authenticated || s == login.Completed || s == login.Expired
+	return s == login.Authenticated || s.Ended()
 }
 
 // ends reports whether the event is one after which the stream ends.

@@ -21,6 +21,15 @@ func TestEventsAreTheContracts(t *testing.T) {
 		{"success", string(Success()), "id: success\nevent: success\ndata: {\"redirect\":\"/user\"}\n\n"},
 		{"bind-required", string(BindRequired(false)), "event: bind-required\ndata: {\"signup\":false}\n\n"},
 		{"bind-required, signup", string(BindRequired(true)), "event: bind-required\ndata: {\"signup\":true}\n\n"},
+		{
+			"scanned, a number to answer with", string(Scanned(login.Question{By: login.ConfirmReply, Number: "42"})),
+			"event: scanned\ndata: {\"confirm\":\"reply\",\"number\":\"42\"}\n\n",
+		},
+		{
+			"scanned, a code to type", string(Scanned(login.Question{By: login.ConfirmCode, Code: "123456"})),
+			"event: scanned\ndata: {\"confirm\":\"code\"}\n\n",
+		},
+		{"declined", string(Declined()), "id: declined\nevent: declined\ndata: {}\n\n"},
 		{"expired", string(Expired()), "id: expired\nevent: expired\ndata: {}\n\n"},
 		{
 			"unavailable", string(Unavailable("pool_exhausted", 4500*time.Millisecond)),
@@ -42,12 +51,12 @@ func TestSecondsLeftAreNeverNegative(t *testing.T) {
 }
 
 func TestOnlyLastEventsEndAStream(t *testing.T) {
-	for _, e := range [][]byte{Success(), Expired(), Unavailable("rate_limited", time.Second)} {
+	for _, e := range [][]byte{Success(), Declined(), Expired(), Unavailable("rate_limited", time.Second)} {
 		if !ends(e) {
 			t.Errorf("%q does not end the stream", e)
 		}
 	}
-	for _, e := range [][]byte{QR(login.Login{Ticket: login.Ticket{URL: "id: event: unavailable\n"}}, "id: "), BindRequired(true), nil} {
+	for _, e := range [][]byte{QR(login.Login{Ticket: login.Ticket{URL: "id: event: unavailable\n"}}, "id: "), BindRequired(true), Scanned(login.Question{By: login.ConfirmCode}), nil} {
 		if ends(e) {
 			t.Errorf("%q ends the stream", e)
 		}

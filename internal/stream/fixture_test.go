@@ -55,6 +55,12 @@ func (r *rows) set(id login.ID, s login.State) {
 	r.logins[id] = l
 }
 
+func (r *rows) put(l login.Login) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.logins[l.ID] = l
+}
+
 func (r *rows) fail(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -183,7 +189,7 @@ func newWorld(t *testing.T, c Config, start func(*httptest.Server), logins ...lo
 		if l.State == login.Waiting {
 			return QR(l, "data:image/png;base64,AA==")
 		}
-		return w.hub.Event(l.State)
+		return w.hub.Event(l)
 	}
 	c.Look, c.Gone, c.Logger = w.rows.look, w.rows.tellGone, slog.New(w.log)
 	w.hub = NewHub(c)

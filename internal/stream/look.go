@@ -213,7 +213,7 @@ func (k *looker) worked() {
 // push tells a login's state to those of its streams that haven't been told. It returns
 // how many there were.
 func (h *Hub) push(l login.Login) (told int) {
-	event := h.Event(l.State)
+	event := h.Event(l)
 	for _, s := range h.untold(l) {
 		told++
 		if err := s.conn.write(event); err != nil {
@@ -248,14 +248,18 @@ func (h *Hub) untold(l login.Login) (streams []*stream) {
 	return streams
 }
 
-// Event is what a stream is told of this state. It is nil for a waiting login, whose
-// event has a picture: see [QR].
-func (h *Hub) Event(s login.State) []byte {
-	switch s {
+// Event is what a stream is told of the login as it is now. It is nil for a waiting one,
+// whose event has a picture: see [QR].
+func (h *Hub) Event(l login.Login) []byte {
+	switch l.State {
+	case login.Scanned:
+		return Scanned(l.Question)
 	case login.Authenticated, login.Completed:
 		return Success()
 	case login.BindRequired:
 		return BindRequired(h.config.Signup)
+	case login.Declined:
+		return Declined()
 	case login.Expired:
 		return Expired()
 	default:

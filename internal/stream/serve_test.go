@@ -262,9 +262,32 @@ func TestHeadGetsTheHeaderOnly(t *testing.T) {
 	}, waiting(1))
 }
 
+// Each stream hears of a scan to be confirmed and of what came of it; who opens in between
+// is told the same.
+func TestAScanToBeConfirmedIsToldAgain(t *testing.T) {
+	asked := waiting(1)
+	asked.State, asked.Question = login.Scanned, login.Question{By: login.ConfirmReply, Number: "42"}
+	overTransports(t, Config{}, func(t *testing.T, w *world) {
+		first, _ := w.open(login.ID{1})
+		w.rows.put(asked)
+		w.hub.Wake(login.ID{1})
+		first.want("scanned")
+		second, e := w.open(login.ID{1})
+		if e.event != "scanned" || e.data != `{"confirm":"reply","number":"42"}` {
+			t.Errorf("whoever comes back is told %+v", e)
+		}
+		w.rows.set(login.ID{1}, login.Declined)
+		w.hub.Wake(login.ID{1})
+		for _, b := range []*browser{first, second} {
+			b.want("declined")
+			b.wantEnd()
+		}
+	}, waiting(1))
+}
+
 func TestEndedLoginIsToldAndLeavesNothing(t *testing.T) {
 	overTransports(t, Config{}, func(t *testing.T, w *world) {
-		for s, want := range map[login.State]string{login.Authenticated: "success", login.Completed: "success", login.Expired: "expired"} {
+		for s, want := range map[login.State]string{login.Authenticated: "success", login.Completed: "success", login.Declined: "declined", login.Expired: "expired"} {
 			w.rows.set(login.ID{1}, s)
 			b, e := w.open(login.ID{1})
 			if e.event != want || e.id == "" || e.retry == "" {

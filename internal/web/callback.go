@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -40,16 +41,16 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), callbackDeadline)
 	defer cancel()
-	text, err := through(ctx, &s.callbacks, func() (string, error) { return s.answer(ctx, m) })
+	text, err := through(ctx, &s.callbacks, func() (words, error) { return s.answer(ctx, m) })
 	if err != nil {
 		return err
 	}
-	if s.Forward != nil && !ours(m) {
+	if s.Forward != nil && !text.ours {
 		if reply := s.forward(ctx, r, body); len(reply) > 0 {
 			return writeReply(w, reply)
 		}
 	}
-	reply, err := s.Callback.Reply(m, text)
+	reply, err := s.Callback.Reply(m, text.text)
 	if err != nil {
 		return err
 	}
@@ -72,11 +73,10 @@ func replyType(reply []byte) string {
 	return "text/plain; charset=utf-8"
 }
 
-// ours tells the pushes that are about a login from those that another system may want
-// to see and answer: messages, menus, and following without a code.
-func ours(m wechat.Message) bool {
-	_, scan := m.Scan()
-	return scan || m.Probe()
+// words are what the phone is told, empty for nothing.
+type words struct {
+	text string
+	ours bool // the push was about a login: nobody else's to see and to answer
 }
 
 // forward passes a push on and returns the reply, empty where there is none. A receiver
@@ -93,19 +93,77 @@ func (s *Server) forward(ctx context.Context, r *http.Request, body []byte) []by
 	return reply
 }
 
-// answer does what a push asks for and returns the words for the phone, empty for none.
-// A push that was answered before gets the same answer.
-func (s *Server) answer(ctx context.Context, m wechat.Message) (string, error) {
+// answer does what a push asks for and returns the words for the phone. A push that was
+// answered before gets the same answer. What is not about a login, messages, menus, and
+// following without a code, another system may want to see and answer.
+func (s *Server) answer(ctx context.Context, m wechat.Message) (words, error) {
 	if m.Probe() {
-		return "", nil
+		return words{ours: true}, nil
 	}
 	if err := s.learn(ctx, m); err != nil {
-		return "", err
+		return words{}, err
 	}
 	push := digest(m)
 	if scene, ok := m.Scan(); ok {
-		return s.answerScan(ctx, m, login.Scan{Scene: scene, Ticket: m.Ticket, OpenID: m.FromUserName, Push: push})
+		text, err := s.answerScan(ctx, m, login.Scan{Scene: scene, Ticket: m.Ticket, OpenID: m.FromUserName, Push: push})
+		return words{text, true}, err
 	}
+	if m.MsgType == "text" && s.Logins.Confirm != login.ConfirmOff {
+		return s.answerText(ctx, m, push)
+	}
+	text, err := s.answerOther(ctx, m, push)
+	return words{text, false}, err
+}
+
+func (s *Server) answerScan(ctx context.Context, m wechat.Message, scan login.Scan) (string, error) {
+	if err := s.Limits.Scan(ctx, scan.OpenID); err != nil {
+		return "", nil //nolint:nilerr // acknowledged, or WeChat would push it twice more
+	}
+	o, err := s.Logins.Scanned(ctx, scan)
+	if err != nil {
+		return "", unstored{err}
+	}
+	if o == login.ToConfirm {
+		return s.ask(ctx, m, scan)
+	}
+	reply, origin := outcomeReply(o), login.Origin{}
+	if s.wantsOrigin(reply) {
+		if origin, err = s.Logins.OriginOf(ctx, scan); err != nil {
+			s.Logger.WarnContext(ctx, "a reply goes without the origin", "err", err)
+		}
+	}
+	return s.say(reply, m.CreateTime, login.Question{Origin: origin}), nil
+}
+
+// ask is what the person is asked before the scan counts. A repeat of the push may come when
+// that is over.
+func (s *Server) ask(ctx context.Context, m wechat.Message, scan login.Scan) (string, error) {
+	q, err := s.Logins.QuestionTo(ctx, scan)
+	switch {
+	case errors.Is(err, login.ErrEnded):
+		return s.say(ReplyExpired, m.CreateTime, q), nil
+	case err != nil:
+		return "", unstored{err}
+	case q.By == login.ConfirmCode:
+		return s.say(ReplyConfirmCode, m.CreateTime, q), nil
+	}
+	return s.say(ReplyConfirm, m.CreateTime, q), nil
+}
+
+// answerText is for a message of somebody who may be asked to confirm a login; else it is
+// not about one.
+func (s *Server) answerText(ctx context.Context, m wechat.Message, push []byte) (words, error) {
+	v, err := s.Logins.Answered(ctx, login.Answer{OpenID: m.FromUserName, Text: m.Content, Push: push})
+	switch {
+	case errors.Is(err, login.ErrNotAsked):
+		return words{}, nil
+	case err != nil:
+		return words{}, unstored{err}
+	}
+	return words{s.say(outcomeReply(v.Outcome), m.CreateTime, login.Question{Origin: v.Origin}), true}, nil
+}
+
+func (s *Server) answerOther(ctx context.Context, m wechat.Message, push []byte) (string, error) {
 	kept, ok, err := s.Pushes.Reply(ctx, push)
 	if err != nil {
 		return "", unstored{err}
@@ -121,23 +179,6 @@ func (s *Server) answer(ctx context.Context, m wechat.Message) (string, error) {
 		return "", unstored{err}
 	}
 	return text, nil
-}
-
-func (s *Server) answerScan(ctx context.Context, m wechat.Message, scan login.Scan) (string, error) {
-	if err := s.Limits.Scan(ctx, scan.OpenID); err != nil {
-		return "", nil //nolint:nilerr // acknowledged, or WeChat would push it twice more
-	}
-	o, err := s.Logins.Scanned(ctx, scan)
-	if err != nil {
-		return "", unstored{err}
-	}
-	reply, place := outcomeReply(o), ""
-	if s.wantsPlace(reply) {
-		if place, err = s.Logins.PlaceOf(ctx, scan); err != nil {
-			s.Logger.WarnContext(ctx, "a reply goes without the place", "err", err)
-		}
-	}
-	return s.say(reply, m.CreateTime, place), nil
 }
 
 // learn remembers what the account calls itself. A plain push proves nothing: its
@@ -166,7 +207,7 @@ func (s *Server) react(ctx context.Context, m wechat.Message) (string, error) {
 	case "subscribe":
 		// Also who scanned a code and followed when it had expired, and since 2023 some
 		// who followed by a fresh one: WeChat leaves the key out at times.
-		return s.say(ReplyWelcome, m.CreateTime, ""), nil
+		return s.say(ReplyWelcome, m.CreateTime, login.Question{}), nil
 	case "unsubscribe":
 		sessions, err := s.Accounts.Unfollowed(ctx, m.FromUserName, !s.KeepTies)
 		if err != nil {
@@ -192,7 +233,13 @@ func outcomeReply(o login.Outcome) Reply {
 		return ReplyGoBind
 	case login.Used:
 		return ReplyUsed
-	case login.Stale:
+	case login.Refused:
+		return ReplyDeclined
+	case login.WrongNumber:
+		return ReplyWrongNumber
+	case login.WrongThrice:
+		return ReplyWrongThrice
+	case login.Stale, login.ToConfirm: // which ask says
 	}
 	return ReplyExpired
 }

@@ -48,8 +48,7 @@ func (s *Server) loginKey(r *http.Request) (login.Key, bool) {
 }
 
 func (s *Server) setLoginKey(w http.ResponseWriter, k login.Key) {
-	// As long as the login can last: shown, then scanned.
-	s.setCookie(w, s.loginCookieName(), k.Cookie(), "", s.Logins.SceneTTL+s.Logins.BindTTL)
+	s.setCookie(w, s.loginCookieName(), k.Cookie(), "", s.Logins.Longest())
 }
 
 func (s *Server) dropLoginKey(w http.ResponseWriter) {

@@ -45,6 +45,8 @@ func answers() []answer {
 	return []answer{
 		{login.ErrNotReady, http.StatusConflict, "not_ready"},
 		{login.ErrEnded, http.StatusGone, "expired"},
+		{login.ErrNotAsked, http.StatusConflict, "nothing_to_confirm"},
+		{login.ErrCode, http.StatusForbidden, "wrong_code"},
 		{login.ErrTied, http.StatusConflict, "already_bound"},
 		{errSignIn, http.StatusUnauthorized, "invalid_credentials"},
 		{errCurrent, http.StatusForbidden, "wrong_password"},
@@ -105,7 +107,7 @@ func (s *Server) writeAnswer(w http.ResponseWriter, r *http.Request, a answer) e
 	s.setRetryAfter(w, r, a)
 	text := textsFor(r).Error(a.code)
 	switch {
-	case r.URL.Path == "/user/bind" || r.URL.Path == "/user/signup":
+	case r.URL.Path == "/user/bind" || r.URL.Path == "/user/signup" || r.URL.Path == "/login/confirm":
 		return writeJSON(w, a.status, map[string]any{"status": false, "err": text, "error": a.code, "message": text})
 	case answersJSON(r) || r.URL.Path == "/login/complete":
 		return writeJSON(w, a.status, map[string]any{"error": a.code, "message": text})

@@ -70,9 +70,9 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) error {
 		}
 		return err
 	}
-	if place := s.place(r); place != "" {
-		if err := s.Logins.SetPlace(ctx, l.Ref, place); err != nil {
-			s.Logger.WarnContext(ctx, "a login goes without its place", "login", l.ID, "err", err)
+	if o := s.originOf(r); o != (login.Origin{}) {
+		if err := s.Logins.SetOrigin(ctx, l.Ref, o); err != nil {
+			s.Logger.WarnContext(ctx, "a login goes without its origin", "login", l.ID, "err", err)
 		}
 	}
 	s.setLoginKey(w, login.Key{Scene: l.Scene, Secret: secret})
@@ -90,7 +90,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, sub *stream.Subsc
 // firstEvent states where the login stands now.
 func (s *Server) firstEvent(l login.Login) ([]byte, error) {
 	if l.State != login.Waiting {
-		return s.Hub.Event(l.State), nil
+		return s.Hub.Event(l), nil
 	}
 	image, err := s.pictures.of(l.URL)
 	if err != nil {

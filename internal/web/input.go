@@ -16,12 +16,13 @@ type input struct {
 	Username string `json:"username"`
 	Password string `json:"password"`
 	Next     string `json:"next"`
+	Code     string `json:"code"`
 }
 
 // readInput reads what a login may bring.
 func readInput(r *http.Request) (in input, err error) {
 	err = readBody(r, &in, func(form url.Values) error {
-		in = input{form.Get("username"), form.Get("password"), form.Get("next")}
+		in = input{form.Get("username"), form.Get("password"), form.Get("next"), form.Get("code")}
 		return nil
 	})
 	return in, err

@@ -5,7 +5,19 @@ import (
 	"net/netip"
 	"strings"
 	"unicode"
+
+	"scanlogin/internal/login"
 )
+
+// originOf is what is to be noted of the browser, for the words to the phone: which it is
+// only where somebody is asked about it.
+func (s *Server) originOf(r *http.Request) login.Origin {
+	o := login.Origin{Place: s.place(r)}
+	if s.Logins.Confirm != login.ConfirmOff {
+		o.Browser = browserWords(r.UserAgent())
+	}
+	return o
+}
 
 // maxPlace is more than any city needs.
 const maxPlace = 64

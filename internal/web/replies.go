@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"scanlogin/internal/login"
 )
 
 // Reply is what the phone is told, by the name that it has in a file of own words.
@@ -16,17 +19,28 @@ type Reply string
 
 // What there is to tell.
 const (
-	ReplyLoggedIn Reply = "logged_in" // scanned by somebody with an account
-	ReplyGoBind   Reply = "must_bind" // scanned by somebody without
+	ReplyLoggedIn Reply = "logged_in" // scanned, or confirmed, by somebody with an account
+	ReplyGoBind   Reply = "must_bind" // by somebody without
 	ReplyExpired  Reply = "expired"   // scanned too late, or an old picture of a code
 	ReplyUsed     Reply = "used"      // somebody else was first
 	ReplyWelcome  Reply = "welcome"   // followed without a code
+
+	ReplyConfirm     Reply = "confirm_reply" // scanned: answer with the number on the page
+	ReplyConfirmCode Reply = "confirm_code"  // scanned: type this code into the page
+	ReplyDeclined    Reply = "declined"      // by this person, just now
+	ReplyWrongNumber Reply = "wrong_number"  // not the one on the page
+	ReplyWrongThrice Reply = "wrong_thrice"  // which was the end of the login
 )
 
-// Replies are the words for the phone. {site} and {time} stand for the site's name and
-// the time of day, in UTC+8 as WeChat's users live; {place} for roughly where the browser
-// is that shows the code, empty where nobody says.
+// Replies are the words for the phone; see fields for what they may leave to be filled in.
 type Replies map[Reply]string
+
+// fields are what a reply may have filled in: the site's name, the time of day, in UTC+8 as
+// WeChat's users live; roughly where the browser is that shows the code, and which it is,
+// both empty where nobody says; both together; and the code of confirm_code.
+func fields() []string {
+	return []string{"{site}", "{time}", "{place}", "{browser}", "{from}", "{code}"}
+}
 
 // builtinReplies are in both languages, since WeChat's push doesn't say which one its
 // owner reads.
@@ -42,6 +56,17 @@ func builtinReplies() Replies {
 			"Somebody else has used this code. Please get a new one on the page and scan again.",
 		ReplyWelcome: "感谢关注！要登录 {site}，请在登录页扫描二维码；如果刚刚扫过码，请再扫一次。\n" +
 			"Thanks for following! To sign in to {site}, scan the code on its sign-in page; if you just did, scan it once more.",
+
+		ReplyConfirm: "{time} 有浏览器（{from}）请求以您的身份登录 {site}。如果是您本人在操作，请回复登录页上显示的两位数字；如果页面不在您面前，请回复 0 拒绝。\n" +
+			"At {time} a browser ({from}) asks to sign in to {site} as you. If it is yours, answer with the two digits on its page. If it isn't in front of you, answer 0 to decline.",
+		ReplyConfirmCode: "{time} 有浏览器（{from}）请求以您的身份登录 {site}。如果是您本人在操作，请在登录页输入验证码 {code}；切勿告诉他人。如果页面不在您面前，请回复 0 拒绝。\n" +
+			"At {time} a browser ({from}) asks to sign in to {site} as you. If it is yours, type {code} into its page, and tell it to nobody. If it isn't in front of you, answer 0 to decline.",
+		ReplyDeclined: "已拒绝，没有人登录 {site}。如果有人让您扫描这个二维码，请提高警惕。\n" +
+			"Declined: nobody was signed in to {site}. If somebody asked you to scan that code, beware of them.",
+		ReplyWrongNumber: "这不是登录页上的数字。请回复页面上显示的两位数字；如果页面不在您面前，请回复 0 拒绝。三次不符，登录将被取消。\n" +
+			"That isn't the number on the page. Answer with its two digits, or with 0 to decline. After three wrong numbers the sign-in is cancelled.",
+		ReplyWrongThrice: "三次数字不符，登录 {site} 的请求已取消。如需登录，请刷新页面后重新扫码。\n" +
+			"Three wrong numbers: the sign-in to {site} was cancelled. To sign in, get a new code on the page and scan again.",
 	}
 }
 
@@ -67,7 +92,7 @@ func LoadReplies(path string) (Replies, error) {
 		if len(text) > maxReply {
 			return nil, fmt.Errorf("WECHAT_REPLY_TEXTS: %s: %q is longer than the %d bytes that WeChat takes", path, name, maxReply)
 		}
-		if err := checkFields(text); err != nil {
+		if err := checkFields(name, text); err != nil {
 			return nil, fmt.Errorf("WECHAT_REPLY_TEXTS: %s: %q %w", path, name, err)
 		}
 	}
@@ -78,24 +103,42 @@ func LoadReplies(path string) (Replies, error) {
 // maxReply leaves room for the fields: WeChat cuts a text reply at 2,048 bytes.
 const maxReply = 1800
 
-var errField = errors.New("has a field that is none of {site}, {time} and {place}")
+var (
+	errField  = errors.New("has a field that is none of " + strings.Join(fields(), ", "))
+	errNoCode = errors.New("has no {code}, without which nobody can confirm")
+)
 
-func checkFields(text string) error {
-	rest := strings.NewReplacer("{site}", "", "{time}", "", "{place}", "").Replace(text)
-	if strings.ContainsAny(rest, "{}") {
+func checkFields(name Reply, text string) error {
+	rest := text
+	for _, f := range fields() {
+		rest = strings.ReplaceAll(rest, f, "")
+	}
+	switch {
+	case strings.ContainsAny(rest, "{}"):
 		return errField
+	case name == ReplyConfirmCode && !strings.Contains(text, "{code}"):
+		return errNoCode
 	}
 	return nil
 }
 
+// unknownOrigin is {from} where nothing is known of a browser.
+const unknownOrigin = "?"
+
 // say is the reply, filled in. The time is that of the push, in seconds since 1970: a
 // push that is repeated a minute later gets the same words.
-func (s *Server) say(r Reply, at int64, place string) string {
+func (s *Server) say(r Reply, at int64, q login.Question) string {
 	shanghai := time.FixedZone("UTC+8", 8*60*60)
 	return strings.NewReplacer(
-		"{site}", s.site(), "{time}", time.Unix(at, 0).In(shanghai).Format("15:04"), "{place}", place,
+		"{site}", s.site(), "{time}", time.Unix(at, 0).In(shanghai).Format("15:04"),
+		"{place}", q.Place, "{browser}", q.Browser,
+		"{from}", cmp.Or(joined(", ", q.Browser, q.Place), unknownOrigin), "{code}", q.Code,
 	).Replace(s.Replies[r])
 }
 
-// wantsPlace tells whether the reply says where the browser is.
-func (s *Server) wantsPlace(r Reply) bool { return strings.Contains(s.Replies[r], "{place}") }
+// wantsOrigin tells whether the reply says something of the browser.
+func (s *Server) wantsOrigin(r Reply) bool {
+	return slices.ContainsFunc([]string{"{place}", "{browser}", "{from}"}, func(field string) bool {
+		return strings.Contains(s.Replies[r], field)
+	})
+}

@@ -33,6 +33,7 @@ func (s *Server) Handler() (http.Handler, error) {
 	get(e, "/wechat/callback", s.verifyCallback)
 	post(e, "/wechat/callback", s.callback)
 
+	post(e, "/login/confirm", s.confirm)
 	post(e, "/login/complete", s.complete)
 	post(e, "/user/bind", s.bind)
 	post(e, "/user/signup", s.signup)

@@ -41,6 +41,11 @@ type Texts struct {
 	SaveQR            string
 	ScanLeft          string // followed by minutes and seconds
 	Checking          string
+	NumberLead        string // followed by the number
+	NumberHow         string
+	NumberNotYou      string
+	DeclinedLead      string
+	DeclinedHow       string
 	SuccessLead       string
 	SuccessHow        string
 	ExpiredLead       string
@@ -53,6 +58,15 @@ type Texts struct {
 	RetryUnit         string // preceded by a number of seconds
 	Lost              string
 	Offline           string
+
+	// Its form for the code that the person was sent.
+	CodeTitle     string
+	CodeLead      string
+	CodeLabel     string
+	CodeSubmit    string
+	CodeNotYou    string
+	CodeTriesLeft string // followed by a number
+	CodeFormat    string
 
 	// Its bind form.
 	Scanned       string
@@ -152,6 +166,11 @@ func chinese() Texts {
 		SaveQR:            "保存二维码",
 		ScanLeft:          "有效时间",
 		Checking:          "正在确认状态…",
+		NumberLead:        "请在微信中回复",
+		NumberHow:         "公众号刚刚给您发了一条消息，请在对话中回复上面的数字",
+		NumberNotYou:      "不是您扫的码？请勿把数字告诉任何人",
+		DeclinedLead:      "登录未获确认",
+		DeclinedHow:       "手机上拒绝了这次登录，或者三次输入有误",
 		SuccessLead:       "登录成功",
 		SuccessHow:        "正在跳转…",
 		ExpiredLead:       "二维码已过期",
@@ -164,6 +183,14 @@ func chinese() Texts {
 		RetryUnit:         "秒",
 		Lost:              "连接已断开，正在重新连接…",
 		Offline:           "网络已断开，恢复后自动继续",
+
+		CodeTitle:     "输入微信收到的验证码",
+		CodeLead:      "公众号刚刚给您发了一条消息，其中有六位验证码。",
+		CodeLabel:     "验证码",
+		CodeSubmit:    "确认登录",
+		CodeNotYou:    "不是您扫的码？这个页面无法继续，请等待片刻或使用账号密码登录。",
+		CodeTriesLeft: "剩余次数：",
+		CodeFormat:    "请输入六位数字。",
 
 		Scanned:       "已扫码",
 		BindTitle:     "将微信绑定到您的账号",
@@ -222,6 +249,8 @@ func chinese() Texts {
 			"not_found":           "页面不存在。",
 			"method_not_allowed":  "不支持该请求方式。",
 			"not_ready":           "尚未扫码。",
+			"nothing_to_confirm":  "没有需要确认的登录。",
+			"wrong_code":          "验证码不正确。",
 			"expired":             "二维码已过期，请重新扫码。",
 			"already_bound":       "这个微信已绑定其他账号。",
 			"username_taken":      "该用户名已被使用，请换一个。",
@@ -268,6 +297,11 @@ func english() Texts {
 		SaveQR:            "Save the code",
 		ScanLeft:          "Valid for",
 		Checking:          "Checking…",
+		NumberLead:        "Answer in WeChat with",
+		NumberHow:         "The account has just written to you. Answer there with the number above.",
+		NumberNotYou:      "Wasn’t it you who scanned? Tell this number to nobody.",
+		DeclinedLead:      "This sign-in wasn’t confirmed",
+		DeclinedHow:       "It was declined on the phone, or there were three wrong answers",
 		SuccessLead:       "You’re signed in",
 		SuccessHow:        "Taking you there…",
 		ExpiredLead:       "This code has expired",
@@ -280,6 +314,14 @@ func english() Texts {
 		RetryUnit:         "s",
 		Lost:              "Connection lost. Reconnecting…",
 		Offline:           "You’re offline. This continues once you’re back.",
+
+		CodeTitle:     "Enter the code from WeChat",
+		CodeLead:      "The account has just sent you a message with a six-digit code.",
+		CodeLabel:     "Code",
+		CodeSubmit:    "Confirm",
+		CodeNotYou:    "Wasn’t it you who scanned? Then wait a little for a new code, or use your password.",
+		CodeTriesLeft: "Tries left: ",
+		CodeFormat:    "Please enter six digits.",
 
 		Scanned:       "Scanned",
 		BindTitle:     "Link WeChat to your account",
@@ -338,6 +380,8 @@ func english() Texts {
 			"not_found":           "There is no such page.",
 			"method_not_allowed":  "This kind of request isn’t possible here.",
 			"not_ready":           "Nothing has been scanned yet.",
+			"nothing_to_confirm":  "There is nothing to confirm.",
+			"wrong_code":          "That isn’t the code.",
 			"expired":             "The code has expired. Please scan a new one.",
 			"already_bound":       "This WeChat is linked to another account.",
 			"username_taken":      "This username is taken. Please choose another.",

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"scanlogin/internal/login"
 	"scanlogin/static"
 )
 
@@ -100,7 +101,9 @@ func TestErrorTexts(t *testing.T) {
 func TestPhoneTexts(t *testing.T) {
 	server := &Server{Config: Config{PublicURL: &url.URL{Host: strings.Repeat("a", 253)}}, Replies: builtinReplies()} // the longest host name
 	for name := range server.Replies {
-		text := server.say(name, 1_700_000_000, strings.Repeat("长", maxPlace))
+		text := server.say(name, 1_700_000_000, login.Question{
+			Code: "123456", Origin: login.Origin{Place: strings.Repeat("Ω", maxPlace), Browser: browserWords("SamsungBrowser HarmonyOS")},
+		})
 		zh, en, two := strings.Cut(text, "\n")
 		if !two || !hasHan(zh) || hasHan(en) || strings.Contains(en, "\n") {
 			t.Errorf("%s is not a Chinese line and an English one: %q", name, text)
@@ -113,8 +116,34 @@ func TestPhoneTexts(t *testing.T) {
 		}
 	}
 	// Not the time of the answer: WeChat's retry has to get the same one.
-	if text := server.say(ReplyLoggedIn, 1_700_000_000, ""); !strings.Contains(text, "at 06:13.") {
+	if text := server.say(ReplyLoggedIn, 1_700_000_000, login.Question{}); !strings.Contains(text, "at 06:13.") {
 		t.Errorf("a push of 06:13 in Shanghai is answered with %q", text)
+	}
+}
+
+// Who is asked is told which site, which browser, where and when, as far as that is known.
+func TestAQuestionSaysWhatItIsAbout(t *testing.T) {
+	server := &Server{Config: Config{PublicURL: &url.URL{Host: "login.example.com"}}, Replies: builtinReplies()}
+	both := login.Origin{Place: "Kunming", Browser: "Firefox, Linux"}
+	for _, tt := range []struct {
+		reply  Reply
+		origin login.Origin
+		want   []string
+	}{
+		{ReplyConfirm, both, []string{"login.example.com", "(Firefox, Linux, Kunming)", "06:13", " 0 "}},
+		{ReplyConfirm, login.Origin{Place: "Kunming"}, []string{"(Kunming)"}},
+		{ReplyConfirm, login.Origin{}, []string{"(?)"}},
+		{ReplyConfirmCode, both, []string{"login.example.com", "(Firefox, Linux, Kunming)", "06:13", "123456", " 0 "}},
+	} {
+		text := server.say(tt.reply, 1_700_000_000, login.Question{Code: "123456", Origin: tt.origin})
+		for _, want := range tt.want {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s of %+v lacks %q: %s", tt.reply, tt.origin, want, text)
+			}
+		}
+		if tt.reply == ReplyConfirm && strings.Contains(text, "123456") {
+			t.Errorf("%s gives a code away: %s", tt.reply, text)
+		}
 	}
 }
 
@@ -196,10 +225,12 @@ func TestOwnReplies(t *testing.T) {
 		t.Errorf("%v, %v", own, err)
 	}
 	for content, want := range map[string]string{
-		`{`:                  "not a JSON object",
-		`["x"]`:              "not a JSON object",
-		`{"login": "x"}`:     "there are",
-		`{"used": "{user}"}`: "none of {site}, {time} and {place}",
+		`{`:                                  "not a JSON object",
+		`["x"]`:                              "not a JSON object",
+		`{"login": "x"}`:                     "there are",
+		`{"used": "{user}"}`:                 "none of {site}, {time}, {place}, {browser}, {from}, {code}",
+		`{"confirm_code": "look at {from}"}`: "has no {code}",
+		`{"confirm_code": ""}`:               "has no {code}",
 		`{"used": "` + strings.Repeat("x", 1801) + `"}`: "longer than",
 	} {
 		if _, err := write(content); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "WECHAT_REPLY_TEXTS") {

@@ -118,7 +118,7 @@ func TestCookiesAreForThisHostAndNoScript(t *testing.T) {
 func TestForeignPagesAreRefused(t *testing.T) {
 	_, h, _ := newServer(t, "https://login.example.com")
 	routes := []string{
-		"POST /login", "POST /login/complete", "POST /user/bind", "POST /user/unbind", "POST /logout",
+		"POST /login", "POST /login/confirm", "POST /login/complete", "POST /user/bind", "POST /user/unbind", "POST /logout",
 		"POST /user/sessions/revoke", "POST /user/password",
 		"GET /login/events", // it begins a login
 	}
@@ -175,6 +175,8 @@ func TestErrorsInTheFormAskedFor(t *testing.T) {
 		{"POST", "/login/complete", "", "{", "application/json", 400, "application/json; charset=utf-8", `"error":"bad_request"`},
 		{"POST", "/login/complete", "", "<a/>", "text/xml", 415, "application/json; charset=utf-8", `"error":"bad_request"`},
 		{"POST", "/user/bind", "", "username=a&password=b", "application/x-www-form-urlencoded", 409, "application/json; charset=utf-8", `"status":false`},
+		{"POST", "/login/confirm", "", "code=123456", "application/x-www-form-urlencoded", 409, "application/json; charset=utf-8", `"error":"nothing_to_confirm"`},
+		{"POST", "/login/confirm", "", "{", "application/json", 400, "application/json; charset=utf-8", `"status":false`},
 		{"POST", "/login", "", "username=" + strings.Repeat("a", 70<<10), "application/x-www-form-urlencoded", 413, "text/plain; charset=utf-8", "too_large"},
 		{"POST", "/user/signup", "application/json", "", "", 404, "application/json; charset=utf-8", `"error":"not_found"`},
 		{"GET", "/auth/verify", "", "", "", 401, "text/plain; charset=utf-8", "unauthenticated"},
@@ -294,6 +296,19 @@ func TestPlaceIsTakenFromOurProxiesAlone(t *testing.T) {
 		if got := s.place(r); got != tt.want {
 			t.Errorf("place of %q from %s = %q, want %q", tt.header, tt.remote, got, tt.want)
 		}
+	}
+}
+
+func TestABrowserIsNotedWhereSomebodyIsAskedAboutIt(t *testing.T) {
+	s, _, _ := newServer(t, "http://localhost:8080")
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/login/events", nil)
+	r.Header.Set("User-Agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
+	if got := s.originOf(r); got != (login.Origin{}) {
+		t.Errorf("noted %+v, and nobody is asked", got)
+	}
+	s.Logins.Confirm = login.ConfirmReply
+	if got := s.originOf(r); got != (login.Origin{Browser: "Firefox, Linux"}) {
+		t.Errorf("noted %+v", got)
 	}
 }
 

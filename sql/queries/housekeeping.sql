@@ -43,17 +43,25 @@ DELETE FROM scanlogin.wechat_codes WHERE ctid = ANY (ARRAY(
     LIMIT @most FOR UPDATE SKIP LOCKED
 ));
 
+-- name: RemoveConfirmations :execrows
+-- The same, for what nobody has answered in time.
+DELETE FROM scanlogin.confirmation WHERE ctid = ANY (ARRAY(
+    SELECT c.ctid FROM scanlogin.confirmation c
+    WHERE c.expires_at <= now()
+    ORDER BY c.expires_at LIMIT @most FOR UPDATE SKIP LOCKED
+));
+
 -- name: ForgetLogins :many
 -- A scene keeps what its last login was until the next claim; in a large pool that is
 -- long. After a day nobody asks any more, and who scanned, from where, is nobody's
 -- business. Whoever claims the scene sees no difference: when it is free, and what lies
 -- ready for it, stays.
 UPDATE scanlogin.scene s
-SET openid = NULL, account_id = NULL, place = '', ticket = '', url = ''
+SET openid = NULL, account_id = NULL, place = '', browser = NULL, ticket = '', url = ''
 FROM (
     SELECT f.id FROM scanlogin.scene f
     WHERE f.id > @after AND f.expires_at < now() - interval '1 day'
-        AND (f.openid IS NOT NULL OR f.account_id IS NOT NULL OR f.place <> '' OR f.ticket <> '' OR f.url <> '')
+        AND (f.openid IS NOT NULL OR f.account_id IS NOT NULL OR f.place <> '' OR f.browser IS NOT NULL OR f.ticket <> '' OR f.url <> '')
     ORDER BY f.id LIMIT @most FOR UPDATE SKIP LOCKED
 ) ended
 WHERE s.id = ended.id

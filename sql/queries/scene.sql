@@ -15,7 +15,7 @@ WITH step AS MATERIALIZED (
     ) w
 )
 UPDATE scanlogin.scene s
-SET login = free.login, state = 'waiting', openid = NULL, account_id = NULL, place = '',
+SET login = free.login, state = 'waiting', openid = NULL, account_id = NULL, place = '', browser = NULL,
     ticket = CASE WHEN s.ready_until >= free.until AND s.ready_timeline = free.timeline THEN s.ready_ticket ELSE '' END,
     url = CASE WHEN s.ready_until >= free.until AND s.ready_timeline = free.timeline THEN s.ready_url ELSE '' END,
     ready_ticket = '', ready_url = '', ready_until = 'epoch',
@@ -35,11 +35,12 @@ RETURNING free.login::uuid AS login, s.id, s.ticket, s.url;
 UPDATE scanlogin.scene SET ticket = @ticket, url = @url
 WHERE id = @id AND login = @login::uuid AND state = 'waiting' AND expires_at > now();
 
--- name: SetPlace :exec
-UPDATE scanlogin.scene SET place = @place WHERE id = @id AND login = @login::uuid AND state = 'waiting';
+-- name: SetOrigin :exec
+UPDATE scanlogin.scene SET place = @place, browser = nullif(@browser::text, '')
+WHERE id = @id AND login = @login::uuid AND state = 'waiting';
 
--- name: PlaceOf :one
-SELECT place FROM scanlogin.scene WHERE id = @id AND ticket = @ticket AND ticket <> '';
+-- name: OriginOf :one
+SELECT place, coalesce(browser, '')::text AS browser FROM scanlogin.scene WHERE id = @id AND ticket = @ticket AND ticket <> '';
 
 -- name: Abandon :exec
 -- Nobody has seen this code, so the scene needs no rest.
@@ -69,7 +70,7 @@ WHERE id = @id AND (ready_until < now() + @fresh::interval OR ready_timeline <> 
 
 -- name: Join :one
 UPDATE scanlogin.scene SET watchers = watchers + 1
-WHERE id = @id AND login = @login::uuid AND state NOT IN ('completed', 'expired') AND expires_at > now()
+WHERE id = @id AND login = @login::uuid AND state NOT IN ('completed', 'declined', 'expired') AND expires_at > now()
 RETURNING state, ticket, url, extract(epoch FROM expires_at - now())::float8 AS expires_in;
 
 -- name: Leave :exec
@@ -97,7 +98,7 @@ FROM held WHERE s.id = held.id;
 SELECT l.id, l.login, l.state, l.ticket, l.url, l.expires_in
 FROM (
     SELECT w.id::integer AS id, w.login::uuid AS login, w.seen,
-        (CASE WHEN s.state = 'completed' OR s.expires_at > now() THEN s.state ELSE 'expired' END)::text AS state,
+        (CASE WHEN s.state IN ('completed', 'declined') OR s.expires_at > now() THEN s.state ELSE 'expired' END)::text AS state,
         coalesce(s.ticket, '')::text AS ticket, coalesce(s.url, '')::text AS url,
         greatest(extract(epoch FROM s.expires_at - now()), 0)::float8 AS expires_in
     FROM (

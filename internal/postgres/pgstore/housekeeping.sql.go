@@ -13,11 +13,11 @@ import (
 
 const forgetLogins = `-- name: ForgetLogins :many
 UPDATE scanlogin.scene s
-SET openid = NULL, account_id = NULL, place = '', ticket = '', url = ''
+SET openid = NULL, account_id = NULL, place = '', browser = NULL, ticket = '', url = ''
 FROM (
     SELECT f.id FROM scanlogin.scene f
     WHERE f.id > $1 AND f.expires_at < now() - interval '1 day'
-        AND (f.openid IS NOT NULL OR f.account_id IS NOT NULL OR f.place <> '' OR f.ticket <> '' OR f.url <> '')
+        AND (f.openid IS NOT NULL OR f.account_id IS NOT NULL OR f.place <> '' OR f.browser IS NOT NULL OR f.ticket <> '' OR f.url <> '')
     ORDER BY f.id LIMIT $2 FOR UPDATE SKIP LOCKED
 ) ended
 WHERE s.id = ended.id
@@ -59,6 +59,23 @@ DELETE FROM scanlogin.wechat_codes WHERE ctid = ANY (ARRAY(
 // A row a day needs no index: last year's count is for whoever reads the table.
 func (q *Queries) RemoveCodes(ctx context.Context, most int32) (int64, error) {
 	result, err := q.db.Exec(ctx, removeCodes, most)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
+const removeConfirmations = `-- name: RemoveConfirmations :execrows
+DELETE FROM scanlogin.confirmation WHERE ctid = ANY (ARRAY(
+    SELECT c.ctid FROM scanlogin.confirmation c
+    WHERE c.expires_at <= now()
+    ORDER BY c.expires_at LIMIT $1 FOR UPDATE SKIP LOCKED
+))
+`
+
+// The same, for what nobody has answered in time.
+func (q *Queries) RemoveConfirmations(ctx context.Context, most int32) (int64, error) {
+	result, err := q.db.Exec(ctx, removeConfirmations, most)
 	if err != nil {
 		return 0, err
 	}

@@ -123,7 +123,7 @@ WITH step AS MATERIALIZED (
     ) w
 )
 UPDATE scanlogin.scene s
-SET login = free.login, state = 'waiting', openid = NULL, account_id = NULL, place = '',
+SET login = free.login, state = 'waiting', openid = NULL, account_id = NULL, place = '', browser = NULL,
     ticket = CASE WHEN s.ready_until >= free.until AND s.ready_timeline = free.timeline THEN s.ready_ticket ELSE '' END,
     url = CASE WHEN s.ready_until >= free.until AND s.ready_timeline = free.timeline THEN s.ready_url ELSE '' END,
     ready_ticket = '', ready_url = '', ready_until = 'epoch',
@@ -238,7 +238,7 @@ func (q *Queries) Complete(ctx context.Context, arg CompleteParams) (int64, erro
 
 const join = `-- name: Join :one
 UPDATE scanlogin.scene SET watchers = watchers + 1
-WHERE id = $1 AND login = $2::uuid AND state NOT IN ('completed', 'expired') AND expires_at > now()
+WHERE id = $1 AND login = $2::uuid AND state NOT IN ('completed', 'declined', 'expired') AND expires_at > now()
 RETURNING state, ticket, url, extract(epoch FROM expires_at - now())::float8 AS expires_in
 `
 
@@ -290,7 +290,7 @@ const look = `-- name: Look :many
 SELECT l.id, l.login, l.state, l.ticket, l.url, l.expires_in
 FROM (
     SELECT w.id::integer AS id, w.login::uuid AS login, w.seen,
-        (CASE WHEN s.state = 'completed' OR s.expires_at > now() THEN s.state ELSE 'expired' END)::text AS state,
+        (CASE WHEN s.state IN ('completed', 'declined') OR s.expires_at > now() THEN s.state ELSE 'expired' END)::text AS state,
         coalesce(s.ticket, '')::text AS ticket, coalesce(s.url, '')::text AS url,
         greatest(extract(epoch FROM s.expires_at - now()), 0)::float8 AS expires_in
     FROM (
@@ -356,15 +356,20 @@ func (q *Queries) Notify(ctx context.Context, channel string, payloads []string)
 	return err
 }
 
-const placeOf = `-- name: PlaceOf :one
-SELECT place FROM scanlogin.scene WHERE id = $1 AND ticket = $2 AND ticket <> ''
+const originOf = `-- name: OriginOf :one
+SELECT place, coalesce(browser, '')::text AS browser FROM scanlogin.scene WHERE id = $1 AND ticket = $2 AND ticket <> ''
 `
 
-func (q *Queries) PlaceOf(ctx context.Context, iD int32, ticket string) (string, error) {
-	row := q.db.QueryRow(ctx, placeOf, iD, ticket)
-	var place string
-	err := row.Scan(&place)
-	return place, err
+type OriginOfRow struct {
+	Place   string
+	Browser string
+}
+
+func (q *Queries) OriginOf(ctx context.Context, iD int32, ticket string) (OriginOfRow, error) {
+	row := q.db.QueryRow(ctx, originOf, iD, ticket)
+	var i OriginOfRow
+	err := row.Scan(&i.Place, &i.Browser)
+	return i, err
 }
 
 const prepare = `-- name: Prepare :exec
@@ -498,18 +503,25 @@ func (q *Queries) Scanned(ctx context.Context, arg ScannedParams) (ScannedRow, e
 	return i, err
 }
 
-const setPlace = `-- name: SetPlace :exec
-UPDATE scanlogin.scene SET place = $1 WHERE id = $2 AND login = $3::uuid AND state = 'waiting'
+const setOrigin = `-- name: SetOrigin :exec
+UPDATE scanlogin.scene SET place = $1, browser = nullif($2::text, '')
+WHERE id = $3 AND login = $4::uuid AND state = 'waiting'
 `
 
-type SetPlaceParams struct {
-	Place string
-	ID    int32
-	Login login.ID
+type SetOriginParams struct {
+	Place   string
+	Browser string
+	ID      int32
+	Login   login.ID
 }
 
-func (q *Queries) SetPlace(ctx context.Context, arg SetPlaceParams) error {
-	_, err := q.db.Exec(ctx, setPlace, arg.Place, arg.ID, arg.Login)
+func (q *Queries) SetOrigin(ctx context.Context, arg SetOriginParams) error {
+	_, err := q.db.Exec(ctx, setOrigin,
+		arg.Place,
+		arg.Browser,
+		arg.ID,
+		arg.Login,
+	)
 	return err
 }
 
