@@ -222,7 +222,7 @@ function show(state) {
   say(spoken?.textContent ?? '');
   $('qr').setAttribute('aria-hidden', state !== 'waiting');
   if (before === 'bind') $('bind-password').value = '';
-  if (state === 'expired' && hadFocus) $('renew').focus();
+  if ((state === 'expired' || state === 'declined') && hadFocus) $('renew').focus();
 }
 
 function clock(seconds) {
@@ -277,7 +277,7 @@ function sharpen() {
 function showUnavailable({ reason, retry_in }) {
   const whole = Math.max(1, Number(retry_in) || 5);
   const state = panel.dataset.state;
-  if (state === 'bind' || (state === 'waiting' && !$('left-label').hidden)) {
+  if (state === 'bind' || state.startsWith('scanned') || (state === 'waiting' && !$('left-label').hidden)) {
     showConnection(true);
     return stream.openIn(whole * 1_000);
   }
@@ -301,6 +301,11 @@ function tryAgain() {
 function expire() {
   stream.close();
   show('expired');
+}
+
+function decline() {
+  stream.close();
+  show('declined');
 }
 
 function renew() {
@@ -346,10 +351,89 @@ function withNext(fields) {
   return texts.next ? { ...fields, next: texts.next } : fields;
 }
 
-// Binding, for a login that was scanned by somebody new.
+// What a form sends. An answer and an event of the same moment may arrive in either order:
+// while a request is under way its answer comes first.
 
 let sending = false;
 let held = null; // what the stream said while a request was under way
+
+function setSending(form, on) {
+  sending = on;
+  form.setAttribute('aria-busy', on);
+  form.querySelector('.wide').disabled = on;
+}
+
+// send resolves to the answer, and what the stream said meanwhile: [name, data], or [].
+async function send(form, fields) {
+  setSending(form, true);
+  const { status, body } = await post(form.action, fields);
+  setSending(form, false);
+  const missed = held ?? [];
+  held = null;
+  return { status, body, missed };
+}
+
+function afterAnswer(name, handle) {
+  return (data) => {
+    if (!sending) return handle(data);
+    if (name === 'success' || name === 'expired' || name === 'declined') stream.close();
+    held = [name, data];
+  };
+}
+
+function showError(id, text) {
+  $(id).textContent = text;
+  $(id).hidden = !text;
+}
+
+// A scan that has to be confirmed: by a number that the person answers with, or by a code
+// that the person was sent.
+
+function showScanned({ confirm, number }) {
+  if (confirm !== 'code') {
+    for (const id of ['number', 'number-said']) $(id).textContent = number;
+    return show('scanned-reply');
+  }
+  if (panel.dataset.state === 'scanned-code') return;
+  $('code').value = '';
+  showCodeError('');
+  show('scanned-code');
+  $('code').focus();
+}
+
+function showCodeError(text) {
+  showError('code-error', text);
+  $('code').setAttribute('aria-invalid', Boolean(text));
+  if (text) $('code').select();
+}
+
+async function sendCode(event) {
+  event.preventDefault();
+  if (sending) return;
+  const typed = $('code').value.normalize('NFKC').replace(/\s/g, '');
+  if (!/^\d{6}$/.test(typed)) {
+    showCodeError(texts.textFormat);
+    return $('code').focus();
+  }
+  showCodeError('');
+  const { status, body, missed } = await send($('code-form'), { code: typed });
+  if (missed.length > 0 && missed[0] !== 'scanned') return on[missed[0]](missed[1]);
+  if (status === 200) return stream.open(); // which says what comes next, if it didn't
+  refuseCode(status, body);
+}
+
+function refuseCode(status, body) {
+  if (status === 410) return expire();
+  if (status === 409) return stream.open();
+  if (status === 403 && 'tries_left' in body) {
+    if (body.tries_left === 0) return decline();
+    showCodeError(`${body.message} ${texts.textTries}${body.tries_left}`);
+  } else if (status === 0) showCodeError(texts.textNetwork);
+  else showCodeError(status === 429 ? body.message || texts.textBusy : texts.textServer);
+  $('code').focus();
+}
+
+// Binding, for a login that was scanned by somebody new.
 
 function showBind({ signup }) {
   if (panel.dataset.state === 'bind') return;
@@ -371,29 +455,18 @@ function setMode(mode) {
 }
 
 function showBindError(text, invalid = false) {
-  $('bind-error').textContent = text;
-  $('bind-error').hidden = !text;
+  showError('bind-error', text);
   for (const id of ['bind-username', 'bind-password']) $(id).setAttribute('aria-invalid', invalid);
-}
-
-function setSending(on) {
-  sending = on;
-  $('bind-form').setAttribute('aria-busy', on);
-  $('bind-form').querySelector('.wide').disabled = on;
 }
 
 async function sendBind(event) {
   event.preventDefault();
   if (sending) return;
-  setSending(true);
   showBindError('');
   const fields = { username: $('bind-username').value, password: $('bind-password').value };
-  const { status, body } = await post($('bind-form').action, withNext(fields));
-  setSending(false);
-  const [missed, data] = held ?? [];
-  held = null;
+  const { status, body, missed } = await send($('bind-form'), withNext(fields));
   if (status === 200) return bound(body);
-  if (missed && missed !== 'bind-required') return on[missed](data);
+  if (missed.length > 0 && missed[0] !== 'bind-required') return on[missed[0]](missed[1]);
   refuse(status, body);
 }
 
@@ -415,20 +488,12 @@ function refuse(status, body) {
   $('bind-password').select();
 }
 
-// An answer and an event of the same moment may arrive in either order: while
-// a request is under way its answer comes first.
-function afterAnswer(name, handle) {
-  return (data) => {
-    if (!sending) return handle(data);
-    if (name === 'success' || name === 'expired') stream.close();
-    held = [name, data];
-  };
-}
-
 const on = {
   qr: showCode,
+  scanned: showScanned,
   success: complete,
   'bind-required': showBind,
+  declined: decline,
   expired: expire,
   unavailable: showUnavailable,
 };
@@ -479,6 +544,7 @@ function begin() {
   }
   $('qr').addEventListener('load', sharpen);
   $('renew').addEventListener('click', renew);
+  $('code-form').addEventListener('submit', sendCode);
   $('bind-form').addEventListener('submit', sendBind);
   $('bind-form').addEventListener('change', (event) => event.target.name === 'mode' && setMode(event.target.value));
   $('bind-skip').addEventListener('click', skipBind);
