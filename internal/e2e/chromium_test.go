@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -30,7 +31,7 @@ func TestChromium(t *testing.T) {
 	w := newWorld(t, options{})
 	ming := w.boundPerson(t, "alice")
 
-	for name, test := range map[string]func(*testing.T, window){
+	tests := map[string]func(*testing.T, window){
 		"a scan leads to the user centre": func(t *testing.T, in window) {
 			page := in.open(t, w.front.url("/login"))
 			w.scan(t, ming, page.ticket())
@@ -136,7 +137,9 @@ func TestChromium(t *testing.T) {
 		"a busy site recovers":      busySite,
 		"a new account":             newAccount,
 		"a restart goes unnoticed":  restartGoesUnnoticed,
-	} {
+	}
+	maps.Copy(tests, confirmInChromium())
+	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
@@ -256,6 +259,7 @@ type tab struct {
 	problems []string
 	allowed  []string
 	code     string // the ticket that the stream brought last
+	scanned  string // what it said of a scan last
 	streams  int
 }
 
@@ -321,6 +325,9 @@ func (p *tab) hear(e any) {
 		if e.EventName == "qr" && json.Unmarshal([]byte(e.Data), &code) == nil {
 			p.code = code.Ticket
 			p.streams++
+		}
+		if e.EventName == "scanned" {
+			p.scanned = e.Data
 		}
 	case *cdplog.EventEntryAdded:
 		if e.Entry.Level == cdplog.EntryLevelError || e.Entry.Level == cdplog.EntryLevelWarning {
