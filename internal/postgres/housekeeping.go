@@ -46,6 +46,7 @@ type Housekeeper struct {
 
 	interval time.Duration // housekeepingInterval, other than in tests
 	failing  bool          // so that an outage is told once
+	walked   []byte        // the last session that the walk through them has come to
 }
 
 // chore is one kind of rows to remove.
@@ -62,7 +63,7 @@ func (h *Housekeeper) chores() []chore {
 		{"web_session", 1, full(func(ctx context.Context, most int32) (int64, error) {
 			return h.DB.relaxed.RemoveSessions(ctx, most)
 		})},
-		{"web_session", 60, h.removeIdle()},
+		{"web_session", 60, h.removeIdle},
 		{"wechat_push", 1, full(func(ctx context.Context, most int32) (int64, error) {
 			return h.DB.relaxed.RemovePushes(ctx, h.KeepPushes, most)
 		})},
@@ -86,16 +87,20 @@ func full(remove func(ctx context.Context, most int32) (int64, error)) func(cont
 	}
 }
 
-// removeIdle walks through all sessions once, in the order of their keys.
-func (h *Housekeeper) removeIdle() func(context.Context) (int64, bool, error) {
-	after := []byte{}
-	return func(ctx context.Context) (int64, bool, error) {
-		r, err := h.DB.relaxed.RemoveIdleSessions(ctx, pgstore.RemoveIdleSessionsParams{
-			After: after, Idle: h.SessionIdle, Most: housekeepingBatch,
-		})
-		after = r.Last
-		return r.Removed, r.LookedAt == housekeepingBatch, err
+// removeIdle walks through all sessions in the order of their keys. Where they are too many
+// for one round the next one goes on: from the start, it would never come to the last.
+func (h *Housekeeper) removeIdle(ctx context.Context) (removed int64, more bool, err error) {
+	r, err := h.DB.relaxed.RemoveIdleSessions(ctx, pgstore.RemoveIdleSessionsParams{
+		After: h.walked, Idle: h.SessionIdle, Most: housekeepingBatch,
+	})
+	if err != nil {
+		return 0, false, err
 	}
+	h.walked = nil // from the start
+	if more = r.LookedAt == housekeepingBatch; more {
+		h.walked = r.Last
+	}
+	return r.Removed, more, nil
 }
 
 // forgetLogins walks the pool once, in the order of the scenes.

@@ -139,8 +139,10 @@ func TestSeeingASessionIsCheap(t *testing.T) {
 		t.Errorf("%d updates, %d of them HOT, want %d", n, inPlace, len(hashes))
 	}
 	// They are locked now.
+	soon, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
 	for range 3 {
-		w.ok(w.accounts.SawSession(t.Context(), hashes[0], time.Minute))
+		w.ok(w.accounts.SawSession(soon, hashes[0], time.Minute))
 	}
 	w.ok(tx.Commit(t.Context()))
 }

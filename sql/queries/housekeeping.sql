@@ -13,7 +13,7 @@ DELETE FROM scanlogin.web_session WHERE ctid = ANY (ARRAY(
 -- session that is used, than to walk through all of them once in a while.
 WITH looked AS MATERIALIZED (
     SELECT s.token_hash, s.seen_at FROM scanlogin.web_session s
-    WHERE s.token_hash > @after ORDER BY s.token_hash LIMIT @most
+    WHERE s.token_hash > coalesce(@after::bytea, '') ORDER BY s.token_hash LIMIT @most
 ), gone AS (
     DELETE FROM scanlogin.web_session WHERE ctid = ANY (ARRAY(
         SELECT s.ctid FROM scanlogin.web_session s

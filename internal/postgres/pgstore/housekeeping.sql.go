@@ -85,7 +85,7 @@ func (q *Queries) RemoveConfirmations(ctx context.Context, most int32) (int64, e
 const removeIdleSessions = `-- name: RemoveIdleSessions :one
 WITH looked AS MATERIALIZED (
     SELECT s.token_hash, s.seen_at FROM scanlogin.web_session s
-    WHERE s.token_hash > $1 ORDER BY s.token_hash LIMIT $2
+    WHERE s.token_hash > coalesce($1::bytea, '') ORDER BY s.token_hash LIMIT $2
 ), gone AS (
     DELETE FROM scanlogin.web_session WHERE ctid = ANY (ARRAY(
         SELECT s.ctid FROM scanlogin.web_session s
