@@ -42,6 +42,7 @@ func (b bench) target() string {
 func benches() []bench {
 	return []bench{
 		{"first-qr", "How long a browser waits for its code", aboutFirstQR, benchFirstQR, false},
+		{"stream", "What a stream costs", aboutStream, benchStream, false},
 		{"push", "From the callback to the browser", aboutPush, benchPush, false},
 		{"soak", "An hour of churn", aboutSoak, benchSoak, true},
 	}

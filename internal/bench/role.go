@@ -19,7 +19,10 @@ const roleVariable = "BENCH_ROLE"
 // it. Each reads its configuration as JSON from standard input, and ends with its parent.
 func roles() map[string]func(ctx context.Context, config json.RawMessage) error {
 	return map[string]func(context.Context, json.RawMessage) error{
-		"bare": roleBare,
+		"bare":          roleBare,
+		"stream-hub":    roleHub,
+		"stream-loop":   roleLoop,
+		"stream-hijack": roleHijack,
 	}
 }
 
