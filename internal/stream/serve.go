@@ -126,12 +126,17 @@ func (s *Subscription) takeOver(w http.ResponseWriter, l login.Login, first []by
 	return nil
 }
 
+// maxHeader is about what the header takes, so that the answer is put together without
+// being moved about; more only costs that.
+const maxHeader = 1 << 10
+
 // response is the whole answer: one write, one packet.
 func response(head http.Header, first []byte) []byte {
 	setHeader(head)
 	head.Set("Connection", "close")
 	head.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	var b bytes.Buffer
+	b.Grow(maxHeader + len(first))
 	b.WriteString("HTTP/1.1 200 OK\r\n")
 	_ = head.Write(&b) // a Buffer takes everything
 	b.WriteString("\r\n")

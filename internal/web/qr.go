@@ -2,25 +2,55 @@ package web
 
 import (
 	"encoding/base64"
+	"errors"
 	"sync"
 
 	"rsc.io/qr"
+	"rsc.io/qr/coding"
 )
 
 // modulePixels is how wide a module is. The page enlarges the picture in whole squares.
 const modulePixels = 4
 
-// drawQR draws content as a PNG of one bit a pixel, about 1 KB, with the margin of four
+// draw draws content as a PNG of one bit a pixel, about 1 KB, with the margin of four
 // modules that ISO/IEC 18004 asks for. The encoder always takes the first mask instead of
 // weighing all eight, which costs thirty times as much: scanners read one as well as the
 // other.
-func drawQR(content string) ([]byte, error) {
-	code, err := qr.Encode(content, qr.M)
+func (p *pictures) draw(content string) ([]byte, error) {
+	plan, err := p.planFor(coding.String(content))
 	if err != nil {
 		return nil, err
 	}
-	code.Scale = modulePixels
-	return code.PNG(), nil
+	code, err := plan.Encode(coding.String(content))
+	if err != nil {
+		return nil, err
+	}
+	return (&qr.Code{Bitmap: code.Bitmap, Size: code.Size, Stride: code.Stride, Scale: modulePixels}).PNG(), nil
+}
+
+// planFor says where the bits go in the smallest code that takes text. It is kept: WeChat's
+// codes are all of one size, and the plan is a third of the work.
+func (p *pictures) planFor(text coding.String) (*coding.Plan, error) {
+	version := coding.Version(coding.MinVersion)
+	for text.Bits(version) > version.DataBytes(coding.M)*8 {
+		if version++; version > coding.MaxVersion {
+			return nil, errors.New("web: text is too long for a QR code")
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if plan, ok := p.plans[version]; ok {
+		return plan, nil
+	}
+	plan, err := coding.NewPlan(version, coding.M, 0)
+	if err != nil {
+		return nil, err
+	}
+	if p.plans == nil {
+		p.plans = make(map[coding.Version]*coding.Plan)
+	}
+	p.plans[version] = plan
+	return plan, nil
 }
 
 // generation is how many pictures are kept at least: those of the last minutes, about
@@ -31,6 +61,7 @@ const generation = 2048
 type pictures struct {
 	mu         sync.Mutex
 	young, old map[string]string // data URIs by content
+	plans      map[coding.Version]*coding.Plan
 }
 
 // of returns the code of content as a data URI.
@@ -38,7 +69,7 @@ func (p *pictures) of(content string) (string, error) {
 	if uri, ok := p.kept(content); ok {
 		return uri, nil
 	}
-	png, err := drawQR(content)
+	png, err := p.draw(content)
 	if err != nil {
 		return "", err
 	}
