@@ -7,6 +7,9 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"time"
+
+	"scanlogin/internal/postgres/pgstore"
 )
 
 var errStopped = errors.New("postgres: no more is sent, the program stops")
@@ -175,4 +178,25 @@ func (b *batcher[T, R]) putBack(batch []*order[T, R]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.queue = append(left, b.queue...)
+}
+
+// sendDeadline bounds the wait for a connection, and then the statement.
+const sendDeadline = 5 * time.Second
+
+// send takes a batch once it has a connection, and runs its statement there.
+func send[T, R any](db *DB, take func() []*order[T, R], run func(context.Context, *pgstore.Queries, []*order[T, R]) error) ([]*order[T, R], error) {
+	wait, cancel := context.WithTimeout(context.Background(), sendDeadline)
+	defer cancel()
+	conn, err := db.pool.Acquire(wait)
+	batch := take()
+	if err != nil {
+		return batch, err
+	}
+	defer conn.Release()
+	if len(batch) == 0 {
+		return nil, nil // all have left
+	}
+	sent, cancel := context.WithTimeout(context.Background(), sendDeadline)
+	defer cancel()
+	return batch, run(sent, db.on(conn), batch)
 }

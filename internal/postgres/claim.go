@@ -17,9 +17,6 @@ const claimSteps = 16
 // hardly later than the first.
 const maxClaims = 256
 
-// claimDeadline bounds the wait for a connection, and then the statement.
-const claimDeadline = 5 * time.Second
-
 // claim is a scene wanted for a login.
 type claim struct {
 	id        login.ID
@@ -54,28 +51,18 @@ func (db *DB) runClaims(take func() []*claimOrder) {
 }
 
 // claimScenes is one statement, and what it found for whom.
-func (db *DB) claimScenes(take func() []*claimOrder) (map[login.ID]pgstore.ClaimRow, []*claimOrder, error) {
-	wait, cancel := context.WithTimeout(context.Background(), claimDeadline)
-	defer cancel()
-	conn, err := db.pool.Acquire(wait)
-	batch := take()
-	if err != nil {
-		return nil, batch, err
-	}
-	defer conn.Release()
-	if len(batch) == 0 {
-		return nil, nil, nil // all have left
-	}
-	var p pgstore.ClaimParams
-	for _, o := range batch {
-		p.Logins, p.Ttls, p.Rests = append(p.Logins, o.item.id), append(p.Ttls, o.item.ttl), append(p.Rests, o.item.rest)
-	}
-	sent, cancel := context.WithTimeout(context.Background(), claimDeadline)
-	defer cancel()
-	rows, err := db.on(conn).Claim(sent, p)
-	found := make(map[login.ID]pgstore.ClaimRow, len(rows))
-	for _, r := range rows {
-		found[r.Login] = r
-	}
+func (db *DB) claimScenes(take func() []*claimOrder) (found map[login.ID]pgstore.ClaimRow, batch []*claimOrder, err error) {
+	batch, err = send(db, take, func(ctx context.Context, q *pgstore.Queries, batch []*claimOrder) error {
+		var p pgstore.ClaimParams
+		for _, o := range batch {
+			p.Logins, p.Ttls, p.Rests = append(p.Logins, o.item.id), append(p.Ttls, o.item.ttl), append(p.Rests, o.item.rest)
+		}
+		rows, err := q.Claim(ctx, p)
+		found = make(map[login.ID]pgstore.ClaimRow, len(rows))
+		for _, r := range rows {
+			found[r.Login] = r
+		}
+		return err
+	})
 	return found, batch, err
 }

@@ -55,6 +55,13 @@ func (db *DB) Claiming() int {
 	return len(db.claims.queue)
 }
 
+// Joining is how many callers of Join wait for the next statement.
+func (db *DB) Joining() int {
+	db.joins.mu.Lock()
+	defer db.joins.mu.Unlock()
+	return len(db.joins.queue)
+}
+
 // Hold takes a connection out of the pool.
 func (db *DB) Hold(ctx context.Context) (*pgxpool.Conn, error) { return db.pool.Acquire(ctx) }
 

@@ -59,16 +59,10 @@ func (s Logins) Abandon(ctx context.Context, ref login.Ref) error {
 }
 
 // Join counts one more stream of a login. Durable: with a watcher forgotten, the code would
-// end under a browser that still shows it.
+// end under a browser that still shows it. Whoever comes at the same time is counted by the
+// same statement.
 func (s Logins) Join(ctx context.Context, ref login.Ref) (login.Login, error) {
-	r, err := s.DB.Queries.Join(ctx, ref.Scene, ref.ID)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return login.Login{}, login.ErrEnded
-	}
-	if err != nil {
-		return login.Login{}, err
-	}
-	l, err := newLogin(ref, r.State, r.Ticket, r.Url, r.ExpiresIn)
+	l, err := s.DB.joins.do(ctx, ref)
 	if err != nil || l.State != login.Scanned {
 		return l, err
 	}

@@ -24,6 +24,7 @@ type DB struct {
 	relaxed *pgstore.Queries // for what a crash of PostgreSQL may forget: see [relaxed]
 	claims  *batcher[claim, login.Login]
 	takes   *batcher[[]limit.Count, []time.Duration]
+	joins   *batcher[login.Ref, login.Login]
 	*pgstore.Queries
 }
 
@@ -38,6 +39,7 @@ func Open(ctx context.Context, url, schemaName string) (*DB, error) {
 	db.Queries, db.relaxed = db.on(pool), db.on(relaxed{pool})
 	db.claims = &batcher[claim, login.Login]{max: maxClaims, run: db.runClaims}
 	db.takes = &batcher[[]limit.Count, []time.Duration]{max: maxTakes, run: db.runTakes}
+	db.joins = &batcher[login.Ref, login.Login]{max: maxJoins, run: db.runJoins}
 	return db, nil
 }
 

@@ -124,8 +124,8 @@ func (w *world) story(by func(step int) *pgstore.Queries, code string) error {
 			return fmt.Errorf("%d scenes were given a ticket: %w", n, err)
 		}
 	}
-	joined, err := by(3).Join(ctx, 1, id)
-	if err != nil || joined.Ticket != claimed.Ticket {
+	joined, err := by(3).Join(ctx, []int32{1}, []login.ID{id})
+	if err != nil || len(joined) != 1 || joined[0].Ticket != claimed.Ticket {
 		return fmt.Errorf("joined %+v: %w", joined, err)
 	}
 	scanned, err := by(4).Scan(ctx, pgstore.ScanParams{

@@ -68,10 +68,25 @@ UPDATE scanlogin.scene
 SET ready_ticket = @ticket, ready_url = @url, ready_until = now() + @ttl::interval, ready_timeline = scanlogin.timeline()
 WHERE id = @id AND (ready_until < now() + @fresh::interval OR ready_timeline <> (SELECT scanlogin.timeline()));
 
--- name: Join :one
-UPDATE scanlogin.scene SET watchers = watchers + 1
-WHERE id = @id AND login = @login::uuid AND state NOT IN ('completed', 'declined', 'expired') AND expires_at > now()
-RETURNING state, ticket, url, extract(epoch FROM expires_at - now())::float8 AS expires_in;
+-- name: Join :many
+-- One more watcher for each entry, however often a login is among them. Rows are locked as
+-- in Leave; the LIMIT is as in Claim.
+WITH come AS (
+    SELECT u.id, u.login, count(*)::int AS streams
+    FROM (
+        SELECT unnest(@ids::integer[]) AS id, unnest(@logins::uuid[]) AS login
+        LIMIT cardinality(@ids::integer[])
+    ) u
+    GROUP BY u.id, u.login
+), held AS (
+    SELECT s.id, come.streams
+    FROM scanlogin.scene s JOIN come ON s.id = come.id AND s.login = come.login
+    WHERE s.state NOT IN ('completed', 'declined', 'expired') AND s.expires_at > now()
+    ORDER BY s.id FOR UPDATE OF s
+)
+UPDATE scanlogin.scene s SET watchers = s.watchers + held.streams
+FROM held WHERE s.id = held.id
+RETURNING s.id, s.login::uuid AS login, s.state, s.ticket, s.url, extract(epoch FROM s.expires_at - now())::float8 AS expires_in;
 
 -- name: Leave :exec
 -- Rows are locked in the order of their ids: two instances that leave the same logins

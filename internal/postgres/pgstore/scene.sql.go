@@ -236,29 +236,61 @@ func (q *Queries) Complete(ctx context.Context, arg CompleteParams) (int64, erro
 	return result.RowsAffected(), nil
 }
 
-const join = `-- name: Join :one
-UPDATE scanlogin.scene SET watchers = watchers + 1
-WHERE id = $1 AND login = $2::uuid AND state NOT IN ('completed', 'declined', 'expired') AND expires_at > now()
-RETURNING state, ticket, url, extract(epoch FROM expires_at - now())::float8 AS expires_in
+const join = `-- name: Join :many
+WITH come AS (
+    SELECT u.id, u.login, count(*)::int AS streams
+    FROM (
+        SELECT unnest($1::integer[]) AS id, unnest($2::uuid[]) AS login
+        LIMIT cardinality($1::integer[])
+    ) u
+    GROUP BY u.id, u.login
+), held AS (
+    SELECT s.id, come.streams
+    FROM scanlogin.scene s JOIN come ON s.id = come.id AND s.login = come.login
+    WHERE s.state NOT IN ('completed', 'declined', 'expired') AND s.expires_at > now()
+    ORDER BY s.id FOR UPDATE OF s
+)
+UPDATE scanlogin.scene s SET watchers = s.watchers + held.streams
+FROM held WHERE s.id = held.id
+RETURNING s.id, s.login::uuid AS login, s.state, s.ticket, s.url, extract(epoch FROM s.expires_at - now())::float8 AS expires_in
 `
 
 type JoinRow struct {
+	ID        int32
+	Login     login.ID
 	State     string
 	Ticket    string
 	Url       string
 	ExpiresIn float64
 }
 
-func (q *Queries) Join(ctx context.Context, iD int32, login login.ID) (JoinRow, error) {
-	row := q.db.QueryRow(ctx, join, iD, login)
-	var i JoinRow
-	err := row.Scan(
-		&i.State,
-		&i.Ticket,
-		&i.Url,
-		&i.ExpiresIn,
-	)
-	return i, err
+// One more watcher for each entry, however often a login is among them. Rows are locked as
+// in Leave; the LIMIT is as in Claim.
+func (q *Queries) Join(ctx context.Context, ids []int32, logins []login.ID) ([]JoinRow, error) {
+	rows, err := q.db.Query(ctx, join, ids, logins)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []JoinRow
+	for rows.Next() {
+		var i JoinRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Login,
+			&i.State,
+			&i.Ticket,
+			&i.Url,
+			&i.ExpiresIn,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const leave = `-- name: Leave :exec

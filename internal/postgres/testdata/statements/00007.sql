@@ -311,6 +311,24 @@ UPDATE scanlogin.scene SET watchers = watchers + 1
 WHERE id = $1 AND login = $2::uuid AND state NOT IN ('completed', 'declined', 'expired') AND expires_at > now()
 RETURNING state, ticket, url, extract(epoch FROM expires_at - now())::float8 AS expires_in;
 
+-- name: Join
+WITH come AS (
+    SELECT u.id, u.login, count(*)::int AS streams
+    FROM (
+        SELECT unnest($1::integer[]) AS id, unnest($2::uuid[]) AS login
+        LIMIT cardinality($1::integer[])
+    ) u
+    GROUP BY u.id, u.login
+), held AS (
+    SELECT s.id, come.streams
+    FROM scanlogin.scene s JOIN come ON s.id = come.id AND s.login = come.login
+    WHERE s.state NOT IN ('completed', 'declined', 'expired') AND s.expires_at > now()
+    ORDER BY s.id FOR UPDATE OF s
+)
+UPDATE scanlogin.scene s SET watchers = s.watchers + held.streams
+FROM held WHERE s.id = held.id
+RETURNING s.id, s.login::uuid AS login, s.state, s.ticket, s.url, extract(epoch FROM s.expires_at - now())::float8 AS expires_in;
+
 -- name: LearnOriginalID
 UPDATE scanlogin.wechat_account SET original_id = $1 WHERE appid = $2 AND original_id = '';
 
@@ -409,6 +427,23 @@ DELETE FROM scanlogin.confirmation WHERE ctid = ANY (ARRAY(
 WITH looked AS MATERIALIZED (
     SELECT s.token_hash, s.seen_at FROM scanlogin.web_session s
     WHERE s.token_hash > $1 ORDER BY s.token_hash LIMIT $2
+), gone AS (
+    DELETE FROM scanlogin.web_session WHERE ctid = ANY (ARRAY(
+        SELECT s.ctid FROM scanlogin.web_session s
+        WHERE s.token_hash = ANY (ARRAY(SELECT l.token_hash FROM looked l WHERE l.seen_at <= now() - $3::interval))
+            AND s.seen_at <= now() - $3::interval
+        FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING token_hash
+)
+SELECT (SELECT count(*) FROM gone) AS removed, count(*) AS looked_at,
+    coalesce((SELECT l.token_hash FROM looked l ORDER BY l.token_hash DESC LIMIT 1), '')::bytea AS last
+FROM looked;
+
+-- name: RemoveIdleSessions
+WITH looked AS MATERIALIZED (
+    SELECT s.token_hash, s.seen_at FROM scanlogin.web_session s
+    WHERE s.token_hash > coalesce($1::bytea, '') ORDER BY s.token_hash LIMIT $2
 ), gone AS (
     DELETE FROM scanlogin.web_session WHERE ctid = ANY (ARRAY(
         SELECT s.ctid FROM scanlogin.web_session s
