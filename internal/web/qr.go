@@ -53,9 +53,10 @@ func (p *pictures) planFor(text coding.String) (*coding.Plan, error) {
 	return plan, nil
 }
 
-// generation is how many pictures are kept at least: those of the last minutes, about
-// 3 MB. Twice as many are kept at most.
-const generation = 2048
+// generation is how many pictures are kept at least, 1.5 MB of them; twice as many at most.
+// Go keeps room for as much again, so that this is a good part of what idle streams take.
+// A picture that is missed is drawn again, which costs less than opening its stream does.
+const generation = 1024
 
 // pictures keeps codes that were drawn, for the browsers that reconnect.
 type pictures struct {
