@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -32,16 +33,18 @@ func (o older) text(now string) string {
 	return now
 }
 
-// claim is a Claim that was for one login alone.
-func (o older) claim(now string, args []any) (string, []any) {
-	was, ok := o.texts["Claim"]
-	if s := parseStatements(now)[0]; !ok || s.name != "Claim" || strings.Contains(was, "unnest") {
+// single is a Claim or a Join that was for one login alone.
+func (o older) single(now string, args []any) (string, []any) {
+	name := parseStatements(now)[0].name
+	named := map[string]string{"Claim": "$1::uuid AS login", "Join": "$1::integer AS id, $2::uuid AS login"}[name]
+	was, ok := o.texts[name]
+	if !ok || named == "" || strings.Contains(was, "unnest") {
 		return o.text(now), args
 	}
 	for i, all := range args {
 		args[i] = reflect.ValueOf(all).Index(0).Interface()
 	}
-	return "WITH one AS (" + was + ") SELECT $1::uuid AS login, one.* FROM one", args
+	return "WITH one AS (" + was + ") SELECT " + named + ", one.* FROM one", args
 }
 
 // complete is a Complete that knew nothing of a session but its account.
@@ -67,7 +70,7 @@ func (o older) Exec(ctx context.Context, s string, args ...any) (pgconn.CommandT
 }
 
 func (o older) Query(ctx context.Context, s string, args ...any) (pgx.Rows, error) {
-	s, args = o.claim(s, args)
+	s, args = o.single(s, args)
 	return o.DBTX.Query(ctx, s, args...)
 }
 
@@ -110,7 +113,10 @@ func (w *world) story(by func(step int) *pgstore.Queries, code string) error {
 		return fmt.Errorf("prepare: %w", err)
 	}
 	var rows []pgstore.ClaimRow
-	for len(rows) == 0 { // the ring passes 0
+	for step := 0; len(rows) == 0; step++ { // the ring passes 0
+		if step == 10 {
+			return errors.New("no scene is free: the story before has left it held")
+		}
 		p := pgstore.ClaimParams{Logins: []login.ID{id}, Ttls: []time.Duration{time.Minute}, Rests: []time.Duration{0}}
 		if rows, err = by(1).Claim(ctx, p); err != nil {
 			return fmt.Errorf("claim: %w", err)
