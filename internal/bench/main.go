@@ -43,6 +43,7 @@ func benches() []bench {
 	return []bench{
 		{"first-qr", "How long a browser waits for its code", aboutFirstQR, benchFirstQR, false},
 		{"stream", "What a stream costs", aboutStream, benchStream, false},
+		{"callback", "Callbacks", aboutCallback, benchCallback, false},
 		{"push", "From the callback to the browser", aboutPush, benchPush, false},
 		{"soak", "An hour of churn", aboutSoak, benchSoak, true},
 	}

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"scanlogin/internal/wechat"
+)
+
+const aboutCallback = `
+`
+
+const callbackClients = 16
+
+// slowDisk makes a commit take a millisecond to be on disk, as on many a rented machine: the
+// one that flushes waits for others to join, even where there are none.
+func slowDisk() map[string]string {
+	return map[string]string{"commit_delay": "1000", "commit_siblings": "0"}
+}
+
+// callbackCase is a way to be pushed to.
+type callbackCase struct {
+	name      string
+	cipher    *wechat.Cipher
+	instances []*instance
+
+	rate, p50, p99, cpu figure
+}
+
+func benchCallback(ctx context.Context, o options) (r result, err error) {
+	n := pick(o, 20_000, 2_000)
+	w, err := startWorld(ctx, worldOptions{instances: 2, postgres: slowDisk(), settings: map[string]string{
+		"SCENE_POOL": strconv.Itoa(n), "CODES_READY_MAX": "0",
+	}})
+	if err != nil {
+		return result{}, err
+	}
+	defer func() { err = errors.Join(err, w.stop(context.WithoutCancel(ctx))) }()
+	cases, err := w.callbackCases(ctx)
+	if err != nil {
+		return result{}, err
+	}
+	if err := w.addPeople(ctx, n); err != nil {
+		return result{}, err
+	}
+	updates := figure{}
+	for range o.rounds {
+		rate, err := w.updates(ctx, n)
+		if err != nil {
+			return result{}, err
+		}
+		updates.add(rate)
+		for _, c := range cases {
+			if err := w.callbacks(ctx, c, n); err != nil {
+				return result{}, fmt.Errorf("%s: %w", c.name, err)
+			}
+		}
+	}
+	none := figure{}
+	t := table{
+		Columns: []string{"16 clients, 1 ms fsync", "a second", "beside UPDATE alone", "p50", "p99", "CPU of the instances, each"},
+		Rows:    []row{{"UPDATE by primary key, pgbench", []figure{updates, none, none, none, none}}},
+	}
+	var targets []target
+	for _, c := range cases {
+		t.Rows = append(t.Rows, row{c.name, []figure{c.rate, c.rate.over(updates), c.p50, c.p99, c.cpu}})
+		targets = append(targets, atLeast("callbacks beside UPDATE alone, "+c.name, 0.6, c.rate.over(updates)))
+	}
+	return result{Tables: []table{t}, Targets: targets}, nil
+}
+
+// callbackCases starts two more instances, in safe mode.
+func (w *world) callbackCases(ctx context.Context) ([]*callbackCase, error) {
+	cipher, err := wechat.NewCipher(aesKey, appID)
+	if err != nil {
+		return nil, err
+	}
+	w.settings["WECHAT_ENCODING_AES_KEY"] = aesKey
+	for range 2 {
+		if err := w.startInstance(ctx); err != nil {
+			return nil, err
+		}
+	}
+	i := w.instances
+	return []*callbackCase{
+		{name: "plain, one instance", instances: i[:1]},
+		{name: "AES, one instance", instances: i[2:3], cipher: cipher},
+		{name: "plain, two instances", instances: i[:2]},
+		{name: "AES, two instances", instances: i[2:4], cipher: cipher},
+	}, nil
+}
+
+// callbacks pushes n scans, from as many clients as pgbench has, each as fast as it is
+// answered. Every answer has to say so, and every scan to be stored.
+func (w *world) callbacks(ctx context.Context, c *callbackCase, n int) error {
+	pushes, err := w.waiting(ctx, n, c.cipher)
+	if err != nil {
+		return err
+	}
+	before, err := usageOf(pids(c.instances)...)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	waits, replies, err := pushAll(ctx, c.instances, pushes)
+	took := time.Since(start)
+	if err != nil {
+		return err
+	}
+	after, err := usageOf(pids(c.instances)...)
+	if err != nil {
+		return err
+	}
+	for _, reply := range replies {
+		if !says(reply, loggedIn, c.cipher) {
+			return fmt.Errorf("a scan was answered with %q", reply)
+		}
+	}
+	if stored, err := w.scanned(ctx); err != nil || len(stored) != n {
+		return fmt.Errorf("of %d scans %d are stored: %w", n, len(stored), err)
+	}
+	slices.Sort(waits)
+	c.p50.Unit, c.p99.Unit, c.cpu.Unit = "ms", "ms", "µs"
+	c.rate.add(float64(n) / took.Seconds())
+	c.p50.add(milliseconds(quantile(waits, 0.5)))
+	c.p99.add(milliseconds(quantile(waits, 0.99)))
+	c.cpu.add(float64((after.cpu - before.cpu).Microseconds()) / float64(n))
+	return nil
+}
+
+func pids(instances []*instance) (all []int) {
+	for _, i := range instances {
+		all = append(all, i.pid())
+	}
+	return all
+}
+
+// pushAll returns how long each callback took, and what it was answered.
+func pushAll(ctx context.Context, instances []*instance, pushes []push) ([]time.Duration, [][]byte, error) {
+	waits, replies := make([]time.Duration, len(pushes)), make([][]byte, len(pushes))
+	errs := make([]error, callbackClients)
+	var work sync.WaitGroup
+	for k := range callbackClients {
+		work.Go(func() {
+			wire, err := dialWire(ctx, instances[k%len(instances)].addr)
+			if err != nil {
+				errs[k] = err
+				return
+			}
+			defer wire.conn.Close()
+			for i := k; i < len(pushes) && ctx.Err() == nil; i += callbackClients {
+				start := time.Now()
+				status, reply, err := wire.do(pushes[i].request)
+				if err != nil || status != 200 {
+					errs[k] = fmt.Errorf("a scan was answered with status %d %q: %w", status, reply, err)
+					return
+				}
+				waits[i], replies[i] = time.Since(start), reply
+			}
+		})
+	}
+	work.Wait()
+	return waits, replies, errors.Join(append(errs, ctx.Err())...)
+}
+
+// scanned are the scenes whose logins were scanned by the person who should have.
+func (w *world) scanned(ctx context.Context) (map[int32]bool, error) {
+	rows, err := w.admin.Query(ctx, `SELECT id FROM scanlogin.scene
+		WHERE state = 'authenticated' AND account_id IS NOT NULL AND openid = 'o' || lpad(id::text, 27, '0')`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	stored := map[int32]bool{}
+	for rows.Next() {
+		var id int32
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		stored[id] = true
+	}
+	return stored, rows.Err()
+}
+
+// updates is how many a second pgbench makes: of what a scan writes to its scene, of one
+// scene by its key.
+func (w *world) updates(ctx context.Context, n int) (float64, error) {
+	if _, err := w.waiting(ctx, n, nil); err != nil {
+		return 0, err
+	}
+	script := filepath.Join(w.dir, "update.sql")
+	if err := os.WriteFile(script, fmt.Appendf(nil, `\set id random(1, %d)
+UPDATE scanlogin.scene SET state = 'authenticated', openid = '%s', account_id = 7, expires_at = now() + interval '10 min' WHERE id = :id;
+`, n, openidOf(7)), 0o644); err != nil {
+		return 0, err
+	}
+	out, err := exec.CommandContext(ctx, w.database.Tool("pgbench"), "-n", "-M", "prepared", "-c", strconv.Itoa(callbackClients), "-j", "2",
+		"-t", strconv.Itoa(n/callbackClients), "-f", script, w.database.URL("postgres")).CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("pgbench: %w\n%s", err, out)
+	}
+	return transactionsASecond(out)
+}
+
+var errNoRate = errors.New("pgbench doesn't say how many transactions it made")
+
+// transactionsASecond reads what pgbench says in the end, without the time that it took to
+// connect.
+func transactionsASecond(out []byte) (float64, error) {
+	found := regexp.MustCompile(`(?m)^tps = ([0-9.]+) \((without initial connection time|excluding connections establishing)\)`).FindSubmatch(bytes.TrimSpace(out))
+	if found == nil {
+		return 0, errNoRate
+	}
+	rate, err := strconv.ParseFloat(string(found[1]), 64)
+	return rate, err
+}
