@@ -31,22 +31,23 @@ func slowDisk() map[string]string {
 // callbackCase is a way to be pushed to.
 type callbackCase struct {
 	name      string
+	instances int
 	cipher    *wechat.Cipher
-	instances []*instance
 
 	rate, p50, p99, cpu figure
 }
 
 func benchCallback(ctx context.Context, o options) (r result, err error) {
 	n := pick(o, 20_000, 2_000)
-	w, err := startWorld(ctx, worldOptions{instances: 2, postgres: slowDisk(), settings: map[string]string{
-		"SCENE_POOL": strconv.Itoa(n), "CODES_READY_MAX": "0",
+	w, err := startWorld(ctx, worldOptions{instances: 1, postgres: slowDisk(), settings: map[string]string{
+		"SCENE_POOL": strconv.Itoa(n), "CODES_READY_MAX": "0", "DRAIN_WINDOW": "1s",
 	}})
 	if err != nil {
 		return result{}, err
 	}
 	defer func() { err = errors.Join(err, w.stop(context.WithoutCancel(ctx))) }()
-	cases, err := w.callbackCases(ctx)
+	w.stopInstances(ctx) // the tables are there now
+	cases, err := callbackCases()
 	if err != nil {
 		return result{}, err
 	}
@@ -68,7 +69,7 @@ func benchCallback(ctx context.Context, o options) (r result, err error) {
 	}
 	none := figure{}
 	t := table{
-		Columns: []string{"16 clients, 1 ms fsync", "a second", "beside UPDATE alone", "p50", "p99", "CPU of the instances, each"},
+		Columns: []string{"16 clients, 1 ms fsync", "a second", "beside UPDATE alone", "p50", "p99", "CPU of the instances"},
 		Rows:    []row{{"UPDATE by primary key, pgbench", []figure{updates, none, none, none, none}}},
 	}
 	var targets []target
@@ -79,45 +80,45 @@ func benchCallback(ctx context.Context, o options) (r result, err error) {
 	return result{Tables: []table{t}, Targets: targets}, nil
 }
 
-// callbackCases starts two more instances, in safe mode.
-func (w *world) callbackCases(ctx context.Context) ([]*callbackCase, error) {
+func callbackCases() ([]*callbackCase, error) {
 	cipher, err := wechat.NewCipher(aesKey, appID)
-	if err != nil {
-		return nil, err
-	}
-	w.settings["WECHAT_ENCODING_AES_KEY"] = aesKey
-	for range 2 {
-		if err := w.startInstance(ctx); err != nil {
-			return nil, err
-		}
-	}
-	i := w.instances
 	return []*callbackCase{
-		{name: "plain, one instance", instances: i[:1]},
-		{name: "AES, one instance", instances: i[2:3], cipher: cipher},
-		{name: "plain, two instances", instances: i[:2]},
-		{name: "AES, two instances", instances: i[2:4], cipher: cipher},
-	}, nil
+		{name: "plain, one instance", instances: 1},
+		{name: "AES, one instance", instances: 1, cipher: cipher},
+		{name: "plain, two instances", instances: 2},
+		{name: "AES, two instances", instances: 2, cipher: cipher},
+	}, err
 }
 
 // callbacks pushes n scans, from as many clients as pgbench has, each as fast as it is
 // answered. Every answer has to say so, and every scan to be stored.
 func (w *world) callbacks(ctx context.Context, c *callbackCase, n int) error {
+	// Others would listen to every NOTIFY, and take their share of the machine.
+	w.settings["WECHAT_ENCODING_AES_KEY"] = ""
+	if c.cipher != nil {
+		w.settings["WECHAT_ENCODING_AES_KEY"] = aesKey
+	}
+	defer w.stopInstances(ctx)
+	for range c.instances {
+		if err := w.startInstance(ctx); err != nil {
+			return err
+		}
+	}
 	pushes, err := w.waiting(ctx, n, c.cipher)
 	if err != nil {
 		return err
 	}
-	before, err := usageOf(pids(c.instances)...)
+	before, err := usageOf(pids(w.instances)...)
 	if err != nil {
 		return err
 	}
 	start := time.Now()
-	waits, replies, err := pushAll(ctx, c.instances, pushes)
+	waits, replies, err := pushAll(ctx, w.instances, pushes)
 	took := time.Since(start)
 	if err != nil {
 		return err
 	}
-	after, err := usageOf(pids(c.instances)...)
+	after, err := usageOf(pids(w.instances)...)
 	if err != nil {
 		return err
 	}

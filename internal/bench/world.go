@@ -62,8 +62,8 @@ func (i *instance) url(path string) string { return "http://" + i.addr + path }
 func (i *instance) pid() int               { return i.Cmd.Process.Pid }
 
 // startWorld returns once every instance is ready.
-func startWorld(ctx context.Context, o worldOptions) (w *world, err error) {
-	w = &world{worldOptions: o}
+func startWorld(ctx context.Context, o worldOptions) (_ *world, err error) {
+	w := &world{worldOptions: o}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.stop(context.WithoutCancel(ctx)))
@@ -140,7 +140,11 @@ func (w *world) startInstance(ctx context.Context) error {
 	}
 	i := &instance{p, addrs[0], addrs[1]}
 	w.instances = append(w.instances, i)
-	return proc.Eventually(ctx, "an instance is ready", func() bool { return i.Exited() || proc.Ready(ctx, i.ops) })
+	err = proc.Eventually(ctx, "an instance is ready", func() bool { return i.Exited() || proc.Ready(ctx, i.ops) })
+	if err == nil && i.Exited() {
+		return errors.New("an instance has ended by itself")
+	}
+	return err
 }
 
 // setLatency is of everything that WeChat is asked.
