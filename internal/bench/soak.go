@@ -47,7 +47,7 @@ func benchSoak(ctx context.Context, o options) (r result, err error) {
 		return result{}, err
 	}
 	defer func() { err = errors.Join(err, w.stop(context.WithoutCancel(ctx))) }()
-	if err := w.addPeople(ctx); err != nil {
+	if err := w.tiePeople(ctx); err != nil {
 		return result{}, err
 	}
 	before, err := w.look(ctx, time.Now())
@@ -69,9 +69,9 @@ func benchSoak(ctx context.Context, o options) (r result, err error) {
 	return soakResult(before, after, looks, report), nil
 }
 
-// addPeople ties nine in ten of swarm's people to an account: they are logged in, the
+// tiePeople ties nine in ten of swarm's people to an account: they are logged in, the
 // others are asked for one and go away.
-func (w *world) addPeople(ctx context.Context) error {
+func (w *world) tiePeople(ctx context.Context) error {
 	_, err := w.admin.Exec(ctx, `WITH a AS (INSERT INTO scanlogin.account (name, password) VALUES ('soak', '') RETURNING id)
 		INSERT INTO scanlogin.wechat_identity (appid, openid, account_id)
 		SELECT $1, 'oSWARM' || lpad(n::text, 22, '0'), a.id FROM a, generate_series(0, 899) n`, appID)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -220,8 +221,13 @@ func (s *Server) react(ctx context.Context, m wechat.Message) (string, error) {
 
 // digest names a push: WeChat's retries have a new timestamp and nonce, and the same facts.
 func digest(m wechat.Message) []byte {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %d %q %q %q %d",
-		m.FromUserName, m.CreateTime, strings.ToLower(m.Event), m.EventKey, m.Ticket, m.MsgID))
+	b := strconv.AppendQuote(make([]byte, 0, 512), m.FromUserName)
+	b = strconv.AppendInt(append(b, ' '), m.CreateTime, 10)
+	b = strconv.AppendQuote(append(b, ' '), strings.ToLower(m.Event))
+	b = strconv.AppendQuote(append(b, ' '), m.EventKey)
+	b = strconv.AppendQuote(append(b, ' '), m.Ticket)
+	b = strconv.AppendInt(append(b, ' '), m.MsgID, 10)
+	sum := sha256.Sum256(b)
 	return sum[:]
 }
 

@@ -11,8 +11,9 @@ import (
 // than 64 KiB is refused there.
 const maxBody = 64 << 10
 
-// setHeaders tells the browser to trust as little as the pages need.
-func (s *Server) setHeaders(h http.Header) {
+// secureHeaders tell the browser to trust as little as the pages need.
+func (s *Server) secureHeaders() http.Header {
+	h := make(http.Header)
 	// A form's redirect counts as its action: next may lead to an allowed origin.
 	actions := strings.Join(append([]string{"'self'"}, s.AllowedOrigins...), " ")
 	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; "+
@@ -26,6 +27,7 @@ func (s *Server) setHeaders(h http.Header) {
 	if s.secure() {
 		h.Set("Strict-Transport-Security", "max-age=31536000")
 	}
+	return h
 }
 
 // isForeign tells whether a page of another origin sent the request, whatever its

@@ -128,12 +128,14 @@ const unknownOrigin = "?"
 // say is the reply, filled in. The time is that of the push, in seconds since 1970: a
 // push that is repeated a minute later gets the same words.
 func (s *Server) say(r Reply, at int64, q login.Question) string {
-	shanghai := time.FixedZone("UTC+8", 8*60*60)
-	return strings.NewReplacer(
-		"{site}", s.site(), "{time}", time.Unix(at, 0).In(shanghai).Format("15:04"),
-		"{place}", q.Place, "{browser}", q.Browser,
-		"{from}", cmp.Or(joined(", ", q.Browser, q.Place), unknownOrigin), "{code}", q.Code,
-	).Replace(s.Replies[r])
+	text := strings.ReplaceAll(s.Replies[r], "{site}", s.site())
+	text = strings.ReplaceAll(text, "{time}", time.Unix(at, 0).UTC().Add(8*time.Hour).Format("15:04"))
+	if !strings.Contains(text, "{") {
+		return text
+	}
+	// At once, for what a browser says of itself isn't filled in.
+	return strings.NewReplacer("{place}", q.Place, "{browser}", q.Browser,
+		"{from}", cmp.Or(joined(", ", q.Browser, q.Place), unknownOrigin), "{code}", q.Code).Replace(text)
 }
 
 // wantsOrigin tells whether the reply says something of the browser.

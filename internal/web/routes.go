@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"time"
@@ -31,7 +32,7 @@ func (s *Server) Handler() (http.Handler, error) {
 	e.GET("/login/events", plain(s.events))
 
 	get(e, "/wechat/callback", s.verifyCallback)
-	post(e, "/wechat/callback", s.callback)
+	e.POST("/wechat/callback", plain(s.callback)) // bounds itself
 
 	post(e, "/login/confirm", s.confirm)
 	post(e, "/login/complete", s.complete)
@@ -60,6 +61,7 @@ func (s *Server) prepare() (err error) {
 	if s.pages, err = parsePages(static.Files, s.assets); err != nil {
 		return fmt.Errorf("reading the templates: %w", err)
 	}
+	s.headers = s.secureHeaders()
 	s.foreign = http.NewCrossOriginProtection()
 	if err := s.foreign.AddTrustedOrigin(s.origin()); err != nil {
 		return fmt.Errorf("trusting our own origin: %w", err)
@@ -81,7 +83,8 @@ func plain(h handler) echo.HandlerFunc {
 // not collect requests.
 const requestDeadline = 10 * time.Second
 
-// bounded is h with a deadline: every handler but the stream, whose request may last.
+// bounded is h with a deadline: every handler but the stream, whose request may last, and
+// the callback, which has a shorter one.
 func bounded(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		ctx, cancel := context.WithTimeout(r.Context(), requestDeadline)
@@ -148,7 +151,7 @@ func (s *Server) recover() echo.MiddlewareFunc {
 // guard sets what every answer has and refuses what a page of another origin sends.
 func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		s.setHeaders(c.Response().Header())
+		maps.Copy(c.Response().Header(), s.headers)
 		r := c.Request()
 		if err := s.foreign.Check(r); err != nil {
 			return errForeign

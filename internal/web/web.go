@@ -53,6 +53,7 @@ type Server struct {
 
 	assets  assets
 	pages   pages
+	headers http.Header // of every answer; its values are shared
 	foreign *http.CrossOriginProtection
 
 	pictures pictures
