@@ -31,7 +31,7 @@ func (w *world) waiting(ctx context.Context, n int, c *wechat.Cipher) ([]push, e
 		`UPDATE scanlogin.scene SET login = gen_random_uuid(), state = 'waiting', openid = NULL, account_id = NULL,
 			ticket = '` + ticket + `' || id, url = 'http://weixin.qq.com/q/' || id, watchers = 1, expires_at = now() + interval '1 hour'
 			WHERE id <= ` + strconv.Itoa(n),
-		`VACUUM ANALYZE scanlogin.scene`,
+		`VACUUM ANALYZE scanlogin.scene, scanlogin.wechat_identity`,
 	} {
 		if _, err := w.admin.Exec(ctx, statement); err != nil {
 			return nil, fmt.Errorf("preparing logins: %w", err)

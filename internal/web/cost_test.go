@@ -60,7 +60,7 @@ const aScan = `<xml><ToUserName><![CDATA[gh_7f083739789a]]></ToUserName>
 func newCalls(tb testing.TB, c *wechat.Cipher) *calls {
 	tb.Helper()
 	s, h, _ := newServer(tb, "https://login.example.com")
-	s.Logger = slog.New(slog.NewJSONHandler(io.Discard, nil))
+	s.Logger = slog.New(slog.NewJSONHandler(io.Discard, nil)) //nolint:sloglint // its lines are part of the cost
 	s.Logins.Store, s.Logins.Logger = recorded{}, s.Logger
 	s.Logins.Notify = func(context.Context, login.ID) error { return nil }
 	s.Callback = &wechat.Callback{Token: token, Cipher: c}

@@ -1,0 +1,326 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	burstLength = time.Second
+	pushAgain   = 5 * time.Second // after which WeChat repeats what wasn't answered with 200
+	pushTries   = 3
+	singles     = 100 // callbacks one after the other, before a burst and after it
+)
+
+// burstCase is a database to have a burst at, and what was found there.
+type burstCase struct {
+	name string
+	w    *world
+
+	taken, away, inTheEnd, lost             figure
+	taken50, taken99, takenMax              figure
+	away50, away99, awayMax                 figure
+	rssBefore, rssPeak, rssAfter            figure
+	singleBefore, singleAfter, conns, late9 figure
+}
+
+// startBursts starts an instance with a database that is as fast as this machine's disk, and
+// one with a database that isn't.
+func startBursts(ctx context.Context, n int) (cases []*burstCase, stop func(context.Context) error, err error) {
+	stop = func(ctx context.Context) (err error) {
+		for _, c := range cases {
+			err = errors.Join(err, c.w.stop(ctx))
+		}
+		return err
+	}
+	for _, c := range []*burstCase{{name: "the disk as it is"}, {name: "1 ms fsync"}} {
+		o := worldOptions{instances: 1, settings: map[string]string{
+			"SCENE_POOL": strconv.Itoa(n + 2*singles), "CODES_READY_MAX": "0", "DRAIN_WINDOW": "1s",
+		}}
+		if len(cases) > 0 {
+			o.postgres = slowDisk()
+		}
+		if c.w, err = startWorld(ctx, o); err != nil {
+			return nil, nil, errors.Join(err, stop(context.WithoutCancel(ctx)))
+		}
+		cases = append(cases, c)
+		if err := c.w.addPeople(ctx, n+2*singles); err != nil {
+			return nil, nil, errors.Join(err, stop(context.WithoutCancel(ctx)))
+		}
+	}
+	return cases, stop, nil
+}
+
+// answered is what came of one push of a burst.
+type answered struct {
+	status int
+	took   time.Duration // from when it was due
+	late   time.Duration // that it was sent
+	err    error
+}
+
+// burst pushes n scans within a second, however long those before take, and those that were
+// turned away again as WeChat does.
+func (c *burstCase) burst(ctx context.Context, n int) error {
+	pushes, err := c.w.waiting(ctx, n+2*singles, nil)
+	if err != nil {
+		return err
+	}
+	wires := &wires{addr: c.w.instances[0].addr}
+	defer wires.close()
+	before, err := singleCallback(ctx, wires, pushes[n:n+singles])
+	if err != nil {
+		return err
+	}
+	memory := watchMemory(c.w.instances[0].pid())
+	pending, start := pushes[:n], time.Now()
+	offset := func(p push) time.Duration { return time.Duration(p.scene-1) * burstLength / time.Duration(n) }
+	for try := range pushTries {
+		if len(pending) == 0 {
+			break
+		}
+		answers := make([]answered, len(pending))
+		if err := arrive(ctx, start.Add(time.Duration(try)*pushAgain), pending, offset, func(i int, due time.Time) {
+			answers[i] = wires.push(ctx, pending[i], due)
+		}); err != nil {
+			return err
+		}
+		if try == 0 {
+			if err := c.note(answers); err != nil {
+				return err
+			}
+		}
+		if pending, err = c.turnedAway(ctx, pending, answers); err != nil {
+			return err
+		}
+	}
+	peak, err := memory()
+	if err != nil {
+		return err
+	}
+	after, err := singleCallback(ctx, wires, pushes[n+singles:])
+	if err != nil {
+		return err
+	}
+	stored, err := c.w.scanned(ctx)
+	if err != nil {
+		return err
+	}
+	usage, err := usageOf(c.w.instances[0].pid())
+	if err != nil {
+		return err
+	}
+	c.inTheEnd.add(float64(len(stored) - 2*singles))
+	c.lost.add(float64(len(pending)))
+	c.singleBefore.add(milliseconds(before))
+	c.singleAfter.add(milliseconds(after))
+	c.conns.add(float64(wires.dialed.Load()))
+	c.rssBefore.add(mib(peak.before))
+	c.rssPeak.add(mib(peak.most))
+	c.rssAfter.add(mib(usage.rss))
+	return nil
+}
+
+func mib(bytes int64) float64 { return float64(bytes) / (1 << 20) }
+
+// note keeps what came of the first try.
+func (c *burstCase) note(answers []answered) error {
+	var taken, away, late []time.Duration
+	for _, a := range answers {
+		switch {
+		case a.err != nil:
+			return a.err
+		case a.status == http.StatusOK:
+			taken = append(taken, a.took)
+		case a.status == http.StatusServiceUnavailable:
+			away = append(away, a.took)
+		default:
+			return fmt.Errorf("a push was answered with status %d", a.status)
+		}
+		late = append(late, a.late)
+	}
+	for _, sorted := range [][]time.Duration{taken, away, late} {
+		slices.Sort(sorted)
+	}
+	c.taken.add(float64(len(taken)))
+	c.away.add(float64(len(away)))
+	c.taken50.add(milliseconds(quantile(taken, 0.5)))
+	c.taken99.add(milliseconds(quantile(taken, 0.99)))
+	c.takenMax.add(milliseconds(quantile(taken, 1)))
+	if len(away) > 0 {
+		c.away50.add(milliseconds(quantile(away, 0.5)))
+		c.away99.add(milliseconds(quantile(away, 0.99)))
+		c.awayMax.add(milliseconds(quantile(away, 1)))
+	}
+	c.late9.add(milliseconds(quantile(late, 0.99)))
+	return nil
+}
+
+// turnedAway are the pushes that weren't answered with 200. What was has to be stored.
+func (c *burstCase) turnedAway(ctx context.Context, pushes []push, answers []answered) (again []push, err error) {
+	stored, err := c.w.scanned(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i, a := range answers {
+		switch {
+		case a.err != nil:
+			return nil, a.err
+		case a.status != http.StatusOK:
+			again = append(again, pushes[i])
+		case !stored[pushes[i].scene]:
+			return nil, fmt.Errorf("the scan of scene %d was answered with 200 and isn't stored", pushes[i].scene)
+		}
+	}
+	return again, nil
+}
+
+// arrive calls do for each push at its moment, and returns when all have come back.
+func arrive(ctx context.Context, start time.Time, pushes []push, offset func(push) time.Duration, do func(i int, due time.Time)) error {
+	var work sync.WaitGroup
+	defer work.Wait()
+	for i, p := range pushes {
+		due := start.Add(offset(p))
+		if wait := time.Until(due); wait > 0 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(wait):
+			}
+		}
+		work.Go(func() { do(i, due) })
+	}
+	return nil
+}
+
+// wires are as many connections as it takes, kept alive.
+type wires struct {
+	addr   string
+	dialed atomic.Int64
+
+	mu   sync.Mutex
+	idle []*wire
+}
+
+func (w *wires) push(ctx context.Context, p push, due time.Time) (a answered) {
+	a.late = time.Since(due)
+	var c *wire
+	if c, a.err = w.get(ctx); a.err != nil {
+		return a
+	}
+	if a.status, _, a.err = c.do(p.request); a.err != nil {
+		_ = c.conn.Close()
+		return a
+	}
+	a.took = time.Since(due)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.idle = append(w.idle, c)
+	return a
+}
+
+func (w *wires) get(ctx context.Context) (*wire, error) {
+	w.mu.Lock()
+	if n := len(w.idle); n > 0 {
+		defer w.mu.Unlock()
+		c := w.idle[n-1]
+		w.idle = w.idle[:n-1]
+		return c, nil
+	}
+	w.mu.Unlock()
+	w.dialed.Add(1)
+	return dialWire(ctx, w.addr)
+}
+
+func (w *wires) close() {
+	for _, c := range w.idle {
+		_ = c.conn.Close()
+	}
+}
+
+// singleCallback is the median of pushes one after the other.
+func singleCallback(ctx context.Context, w *wires, pushes []push) (time.Duration, error) {
+	var waits []time.Duration
+	for _, p := range pushes {
+		a := w.push(ctx, p, time.Now())
+		if a.err != nil || a.status != http.StatusOK {
+			return 0, fmt.Errorf("a push was answered with status %d: %w", a.status, a.err)
+		}
+		waits = append(waits, a.took)
+	}
+	slices.Sort(waits)
+	return quantile(waits, 0.5), nil
+}
+
+// memory is what a program had resident.
+type memory struct{ before, most int64 }
+
+// watchMemory looks often until it is asked for what it saw.
+func watchMemory(pid int) (ask func() (memory, error)) {
+	var m memory
+	var err error
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for err == nil {
+			var u usage
+			if u, err = usageOf(pid); m.before == 0 {
+				m.before = u.rss
+			}
+			m.most = max(m.most, u.rss)
+			select {
+			case <-end:
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return func() (memory, error) {
+		close(end)
+		<-ended
+		return m, err
+	}
+}
+
+// burstTable has a row for each thing that was measured, and a column for each database.
+func burstTable(n int, cases []*burstCase) table {
+	t := table{Title: fmt.Sprintf("%d callbacks within a second at one instance", n), Columns: []string{""}}
+	for _, c := range cases {
+		t.Columns = append(t.Columns, c.name)
+	}
+	add := func(name, unit string, of func(*burstCase) figure) {
+		r := row{Name: name}
+		for _, c := range cases {
+			f := of(c)
+			f.Unit = unit
+			r.Cells = append(r.Cells, f)
+		}
+		t.Rows = append(t.Rows, r)
+	}
+	add("answered with 200", "", func(c *burstCase) figure { return c.taken })
+	add("after, p50", "ms", func(c *burstCase) figure { return c.taken50 })
+	add("after, p99", "ms", func(c *burstCase) figure { return c.taken99 })
+	add("the slowest", "ms", func(c *burstCase) figure { return c.takenMax })
+	add("turned away with 503", "", func(c *burstCase) figure { return c.away })
+	add("after, p50", "ms", func(c *burstCase) figure { return c.away50 })
+	add("after, p99", "ms", func(c *burstCase) figure { return c.away99 })
+	add("the slowest", "ms", func(c *burstCase) figure { return c.awayMax })
+	add("stored when WeChat has pushed them again", "", func(c *burstCase) figure { return c.inTheEnd })
+	add("connections", "", func(c *burstCase) figure { return c.conns })
+	add("sent late, p99", "ms", func(c *burstCase) figure { return c.late9 })
+	add("the instance's memory before", "MiB", func(c *burstCase) figure { return c.rssBefore })
+	add("at most", "MiB", func(c *burstCase) figure { return c.rssPeak })
+	add("afterwards", "MiB", func(c *burstCase) figure { return c.rssAfter })
+	add("one callback alone, before", "ms", func(c *burstCase) figure { return c.singleBefore })
+	add("one callback alone, afterwards", "ms", func(c *burstCase) figure { return c.singleAfter })
+	return t
+}
