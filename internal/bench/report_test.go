@@ -99,7 +99,7 @@ func TestChart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if strings.Contains(string(c.svg()), "NaN") || strings.Contains((string(chart{}.svg())), "NaN") {
+	if strings.Contains(string(c.svg()), "NaN") || strings.Contains(string(chart{}.svg()), "NaN") {
 		t.Error("a point is nowhere")
 	}
 	x := axis{from: 0, to: 100}

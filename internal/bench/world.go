@@ -58,8 +58,7 @@ type instance struct {
 	addr, ops string
 }
 
-func (i *instance) url(path string) string { return "http://" + i.addr + path }
-func (i *instance) pid() int               { return i.Cmd.Process.Pid }
+func (i *instance) pid() int { return i.Cmd.Process.Pid }
 
 // startWorld returns once every instance is ready.
 func startWorld(ctx context.Context, o worldOptions) (_ *world, err error) {
