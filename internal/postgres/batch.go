@@ -9,19 +9,21 @@ import (
 	"sync"
 	"time"
 
-	"scanlogin/internal/postgres/pgstore"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 var errStopped = errors.New("postgres: no more is sent, the program stops")
 
 // batcher hands what arrives to run, in batches that form by themselves: whatever arrives
 // while one is under way goes with the next. There is no timer: with nothing under way, a
-// batch of one starts at once. First come, first served.
+// batch of one starts at once, in the caller's own goroutine. First come, first served.
 type batcher[T, R any] struct {
 	max int // of one batch
 	// run answers one batch. It takes it when it is ready to send it: until then others may
 	// join, and callers leave. What it took and didn't answer goes first in the next batch.
-	run func(take func() []*order[T, R])
+	// When ctx ends before that, whoever lent their goroutine wants to leave: it returns
+	// without a batch then.
+	run func(ctx context.Context, take func() []*order[T, R])
 
 	mu      sync.Mutex
 	queue   []*order[T, R]
@@ -57,10 +59,13 @@ func (o *order[T, R]) answered() bool {
 // do returns what run answers. A caller that leaves before its item was taken has never
 // been here; once it was taken the answer is waited for, however long that takes.
 func (b *batcher[T, R]) do(ctx context.Context, item T) (R, error) {
-	o, err := b.add(ctx, item)
+	o, first, err := b.enqueue(ctx, item)
 	if err != nil {
 		var none R
 		return none, err
+	}
+	if first {
+		b.lead(o)
 	}
 	select {
 	case <-o.done:
@@ -75,21 +80,31 @@ func (b *batcher[T, R]) do(ctx context.Context, item T) (R, error) {
 
 // add queues an item, whose answer comes when done is closed.
 func (b *batcher[T, R]) add(ctx context.Context, item T) (*order[T, R], error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	o, first, err := b.enqueue(ctx, item)
+	if first {
+		go b.runAll()
 	}
-	o := &order[T, R]{ctx: ctx, item: item, done: make(chan struct{})}
+	return o, err
+}
+
+// enqueue also tells whether nothing is under way: then the caller has to see to it.
+func (b *batcher[T, R]) enqueue(ctx context.Context, item T) (o *order[T, R], first bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, false, err
+	}
+	o = &order[T, R]{ctx: ctx, item: item, done: make(chan struct{})}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stopped {
-		return nil, errStopped
+		return nil, false, errStopped
 	}
 	b.queue = append(b.queue, o)
-	if !b.running {
+	first = !b.running
+	if first {
 		b.running = true
-		b.work.Go(b.runAll)
+		b.work.Add(1)
 	}
-	return o, nil
+	return o, first, nil
 }
 
 // remove tells whether the order was still queued.
@@ -111,10 +126,24 @@ func (b *batcher[T, R]) stop() {
 	b.work.Wait()
 }
 
+// lead runs the batch that o begins. Most often it is the only order: to hand it to another
+// goroutine and its answer back would take longer than all else that is done here.
+func (b *batcher[T, R]) lead(o *order[T, R]) {
+	for !o.answered() && o.ctx.Err() == nil {
+		b.runOne(o.ctx)
+	}
+	if b.more() {
+		go b.runAll()
+	} else {
+		b.work.Done()
+	}
+}
+
 // runAll runs batch after batch until nothing is left; the next order starts it again.
 func (b *batcher[T, R]) runAll() {
+	defer b.work.Done()
 	for b.more() {
-		b.runOne()
+		b.runOne(context.Background())
 	}
 }
 
@@ -127,7 +156,7 @@ func (b *batcher[T, R]) more() bool {
 
 // runOne runs one batch. A panic is the error of those it was run for: it would be the end of
 // the program here, while it ends one request where each runs its own statement.
-func (b *batcher[T, R]) runOne() {
+func (b *batcher[T, R]) runOne(ctx context.Context) {
 	var batch []*order[T, R]
 	take := func() []*order[T, R] {
 		batch = b.take()
@@ -148,7 +177,7 @@ func (b *batcher[T, R]) runOne() {
 		}
 		b.putBack(batch)
 	}()
-	b.run(take)
+	b.run(ctx, take)
 }
 
 // take is the oldest orders of those who are still there.
@@ -183,11 +212,18 @@ func (b *batcher[T, R]) putBack(batch []*order[T, R]) {
 // sendDeadline bounds the wait for a connection, and then the statement.
 const sendDeadline = 5 * time.Second
 
-// send takes a batch once it has a connection, and runs its statement there.
-func send[T, R any](db *DB, take func() []*order[T, R], run func(context.Context, *pgstore.Queries, []*order[T, R]) error) ([]*order[T, R], error) {
-	wait, cancel := context.WithTimeout(context.Background(), sendDeadline)
+// send takes a batch once it has a connection, and runs its statement there. Either may take
+// as long as patience; ctx is the leader's, who may leave before the batch is taken.
+func send[T, R any](
+	ctx context.Context, db *DB, patience time.Duration, take func() []*order[T, R],
+	run func(ctx context.Context, conn *pgxpool.Conn, batch []*order[T, R]) error,
+) ([]*order[T, R], error) {
+	wait, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	conn, err := db.pool.Acquire(wait)
+	if err != nil && ctx.Err() != nil {
+		return nil, nil // that is no reason for the others to fail
+	}
 	batch := take()
 	if err != nil {
 		return batch, err
@@ -196,7 +232,7 @@ func send[T, R any](db *DB, take func() []*order[T, R], run func(context.Context
 	if len(batch) == 0 {
 		return nil, nil // all have left
 	}
-	sent, cancel := context.WithTimeout(context.Background(), sendDeadline)
+	sent, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	return batch, run(sent, db.on(conn), batch)
+	return batch, run(sent, conn, batch)
 }

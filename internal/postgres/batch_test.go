@@ -27,7 +27,7 @@ func newProbe(most int) *probe {
 	return b
 }
 
-func (b *probe) tens(take func() []*order[int, int]) {
+func (b *probe) tens(_ context.Context, take func() []*order[int, int]) {
 	for _, o := range b.note(take()) {
 		o.answer(10*o.item, nil)
 	}
@@ -111,7 +111,7 @@ func TestWhoeverJoinsBeforeItIsSentGoesAlong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newProbe(10)
 		ready := make(chan struct{})
-		b.run = func(take func() []*order[int, int]) { <-ready; b.tens(take) }
+		b.run = func(ctx context.Context, take func() []*order[int, int]) { <-ready; b.tens(ctx, take) }
 		var calls sync.WaitGroup
 		b.want(t.Context(), &calls, 1, 2, 3)
 		close(ready)
@@ -124,7 +124,7 @@ func TestWhatIsLeftOverGoesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newProbe(4)
 		b.hold = make(chan struct{})
-		b.run = func(take func() []*order[int, int]) {
+		b.run = func(_ context.Context, take func() []*order[int, int]) {
 			for _, o := range b.note(take()) {
 				if len(b.batches) > 2 || o.item%2 == 1 {
 					o.answer(10*o.item, nil)
@@ -187,7 +187,7 @@ func TestWhoLeavesBetweenTwoBatchesIsNotTakenAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newProbe(10)
 		ctx, leave := context.WithCancel(t.Context())
-		b.run = func(take func() []*order[int, int]) {
+		b.run = func(_ context.Context, take func() []*order[int, int]) {
 			b.note(take()) // and answers nobody
 			leave()
 		}
@@ -195,14 +195,46 @@ func TestWhoLeavesBetweenTwoBatchesIsNotTakenAgain(t *testing.T) {
 			t.Errorf("told %v", err)
 		}
 		b.stop()
-		b.expect(t, []int{1}, nil)
+		if taken := slices.Concat(b.batches...); !slices.Equal(taken, []int{1}) {
+			t.Errorf("took %v", taken)
+		}
+	})
+}
+
+// The first caller's goroutine runs the batch, until it wants to leave.
+func TestWhoLeavesFirstLeavesTheRestToBeServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newProbe(10)
+		ready := make(chan struct{})
+		b.run = func(ctx context.Context, take func() []*order[int, int]) {
+			select {
+			case <-ctx.Done():
+			case <-ready:
+				b.tens(ctx, take)
+			}
+		}
+		var calls sync.WaitGroup
+		ctx, leave := context.WithCancel(t.Context())
+		left := b.want(ctx, &calls, 1)
+		stay := b.want(t.Context(), &calls, 2, 3)
+		leave()
+		synctest.Wait()
+		if !errors.Is(left[0], context.Canceled) {
+			t.Errorf("told %v", left[0])
+		}
+		close(ready)
+		calls.Wait()
+		if err := errors.Join(stay...); err != nil {
+			t.Error(err)
+		}
+		b.expect(t, []int{2, 3})
 	})
 }
 
 func TestAPanicIsAnErrorForThoseItHits(t *testing.T) {
-	for name, run := range map[string]func(take func() []*order[int, int]){
-		"before the batch was taken": func(func() []*order[int, int]) { panic("a bug") },
-		"after it was taken":         func(take func() []*order[int, int]) { take(); panic("a bug") },
+	for name, run := range map[string]func(ctx context.Context, take func() []*order[int, int]){
+		"before the batch was taken": func(context.Context, func() []*order[int, int]) { panic("a bug") },
+		"after it was taken":         func(_ context.Context, take func() []*order[int, int]) { take(); panic("a bug") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -256,7 +288,7 @@ func TestNobodyIsForgotten(t *testing.T) {
 	type task struct{ n, turns int }
 	var taken [callers * calls]atomic.Bool
 	b := &batcher[task, int]{max: 7}
-	b.run = func(take func() []*order[task, int]) {
+	b.run = func(_ context.Context, take func() []*order[task, int]) {
 		for _, o := range take() {
 			taken[o.item.n].Store(true)
 			if o.item.turns++; o.item.turns > o.item.n%3 {

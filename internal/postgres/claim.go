@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres/pgstore"
 )
@@ -28,8 +30,8 @@ type claimOrder = order[claim, login.Login]
 
 // runClaims takes one step of the ring for each claim of a batch. On a disk that takes a
 // millisecond to sync, that is what makes a thousand claims a second into many thousands.
-func (db *DB) runClaims(take func() []*claimOrder) {
-	found, batch, err := db.claimScenes(take)
+func (db *DB) runClaims(ctx context.Context, take func() []*claimOrder) {
+	found, batch, err := db.claimScenes(ctx, take)
 	for _, o := range batch {
 		row, hit := found[o.item.id]
 		switch {
@@ -51,13 +53,13 @@ func (db *DB) runClaims(take func() []*claimOrder) {
 }
 
 // claimScenes is one statement, and what it found for whom.
-func (db *DB) claimScenes(take func() []*claimOrder) (found map[login.ID]pgstore.ClaimRow, batch []*claimOrder, err error) {
-	batch, err = send(db, take, func(ctx context.Context, q *pgstore.Queries, batch []*claimOrder) error {
+func (db *DB) claimScenes(ctx context.Context, take func() []*claimOrder) (found map[login.ID]pgstore.ClaimRow, batch []*claimOrder, err error) {
+	batch, err = send(ctx, db, sendDeadline, take, func(ctx context.Context, conn *pgxpool.Conn, batch []*claimOrder) error {
 		var p pgstore.ClaimParams
 		for _, o := range batch {
 			p.Logins, p.Ttls, p.Rests = append(p.Logins, o.item.id), append(p.Ttls, o.item.ttl), append(p.Rests, o.item.rest)
 		}
-		rows, err := q.Claim(ctx, p)
+		rows, err := db.on(conn).Claim(ctx, p)
 		found = make(map[login.ID]pgstore.ClaimRow, len(rows))
 		for _, r := range rows {
 			found[r.Login] = r

@@ -3,6 +3,8 @@ package postgres
 import (
 	"context"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres/pgstore"
 )
@@ -14,8 +16,8 @@ type joinOrder = order[login.Ref, login.Login]
 
 // runJoins counts the streams of a batch: when an instance stops, its thousands come to the
 // others within seconds, and a commit for each is what would take them longest.
-func (db *DB) runJoins(take func() []*joinOrder) {
-	found, batch, err := db.joinScenes(take)
+func (db *DB) runJoins(ctx context.Context, take func() []*joinOrder) {
+	found, batch, err := db.joinScenes(ctx, take)
 	for _, o := range batch {
 		row, ok := found[o.item]
 		switch {
@@ -30,13 +32,13 @@ func (db *DB) runJoins(take func() []*joinOrder) {
 }
 
 // joinScenes is one statement, and what it found.
-func (db *DB) joinScenes(take func() []*joinOrder) (found map[login.Ref]pgstore.JoinRow, batch []*joinOrder, err error) {
-	batch, err = send(db, take, func(ctx context.Context, q *pgstore.Queries, batch []*joinOrder) error {
+func (db *DB) joinScenes(ctx context.Context, take func() []*joinOrder) (found map[login.Ref]pgstore.JoinRow, batch []*joinOrder, err error) {
+	batch, err = send(ctx, db, sendDeadline, take, func(ctx context.Context, conn *pgxpool.Conn, batch []*joinOrder) error {
 		scenes, ids := make([]int32, len(batch)), make([]login.ID, len(batch))
 		for i, o := range batch {
 			scenes[i], ids[i] = o.item.Scene, o.item.ID
 		}
-		rows, err := q.Join(ctx, scenes, ids)
+		rows, err := db.on(conn).Join(ctx, scenes, ids)
 		found = make(map[login.Ref]pgstore.JoinRow, len(rows))
 		for _, r := range rows {
 			found[login.Ref{Scene: r.ID, ID: r.Login}] = r

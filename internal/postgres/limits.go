@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"scanlogin/internal/limit"
 	"scanlogin/internal/postgres/pgstore"
 )
@@ -44,8 +46,8 @@ func (s Limits) GiveBack(ctx context.Context, counts []limit.Count) error {
 }
 
 // runTakes answers one batch with one statement.
-func (db *DB) runTakes(take func() []*takeOrder) {
-	waits, batch, err := db.takeAll(take)
+func (db *DB) runTakes(ctx context.Context, take func() []*takeOrder) {
+	waits, batch, err := db.takeAll(ctx, take)
 	for _, o := range batch {
 		if err != nil {
 			o.answer(nil, err)
@@ -60,21 +62,11 @@ func (db *DB) runTakes(take func() []*takeOrder) {
 	}
 }
 
-func (db *DB) takeAll(take func() []*takeOrder) ([]float64, []*takeOrder, error) {
-	wait, cancel := context.WithTimeout(context.Background(), takeDeadline)
-	defer cancel()
-	conn, err := db.pool.Acquire(wait)
-	batch := take()
-	if err != nil {
-		return nil, batch, err
-	}
-	defer conn.Release()
-	if len(batch) == 0 {
-		return nil, nil, nil // all have left
-	}
-	sent, cancel := context.WithTimeout(context.Background(), takeDeadline)
-	defer cancel()
-	waits, err := db.on(relaxed{conn}).TakeLimits(sent, takes(batch))
+func (db *DB) takeAll(ctx context.Context, take func() []*takeOrder) (waits []float64, batch []*takeOrder, err error) {
+	batch, err = send(ctx, db, takeDeadline, take, func(ctx context.Context, conn *pgxpool.Conn, batch []*takeOrder) error {
+		waits, err = db.on(relaxed{conn}).TakeLimits(ctx, takes(batch))
+		return err
+	})
 	return waits, batch, err
 }
 

@@ -60,10 +60,10 @@ func (n *Notifier) Run(ctx context.Context) {
 	n.hints.stop()
 }
 
-func (n *Notifier) send(take func() []*hint) {
+func (n *Notifier) send(ctx context.Context, take func() []*hint) {
 	hints := take()
 	// Its own deadline: the batch belongs to no single caller.
-	ctx, cancel := context.WithTimeout(context.Background(), notifyDeadline)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), notifyDeadline)
 	defer cancel()
 	// It changes no table, so its commit waits for no disk as it is.
 	err := n.DB.Queries.Notify(ctx, n.Channel, payloads(hints))
