@@ -129,14 +129,14 @@ SET login = free.login, state = 'waiting', openid = NULL, account_id = NULL, pla
     ready_ticket = '', ready_url = '', ready_until = 'epoch',
     watchers = 1, expires_at = free.until
 FROM (
-    SELECT step.login, f.id, now() + step.ttl AS until, scanlogin.timeline() AS timeline
+    SELECT step.login, f.at, now() + step.ttl AS until, scanlogin.timeline() AS timeline
     FROM step CROSS JOIN LATERAL (
-        SELECT id FROM scanlogin.scene
+        SELECT ctid::tid AS at FROM scanlogin.scene
         WHERE id = step.scene AND expires_at <= now() - step.rest
         FOR UPDATE SKIP LOCKED
     ) f
 ) free
-WHERE s.id = free.id
+WHERE s.ctid = free.at
 RETURNING free.login::uuid AS login, s.id, s.ticket, s.url
 `
 
@@ -159,6 +159,8 @@ type ClaimRow struct {
 // scene it would run for every row of the table.
 // A ticket made ahead is taken along where it outlives the claim and was stored on this
 // timeline, and shown to nobody else.
+// A scene is looked up once, and then locked where it lies: its ctid stays for as long.
+// (sqlc knows no ctid but one that is cast.)
 // The LIMIT is what there is. It makes the planner expect one login instead of ten: the plan
 // for any number then finds scenes by their key, and is kept instead of made anew each time.
 func (q *Queries) Claim(ctx context.Context, arg ClaimParams) ([]ClaimRow, error) {
