@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -358,56 +357,6 @@ func TestClaimsFindTheirScenesByKey(t *testing.T) {
 			}
 		})
 	}
-}
-
-// Alone: what other databases of the server have open keeps PostgreSQL from reusing the
-// room of old rows.
-func TestWritesAreHOT(t *testing.T) {
-	code := login.Ticket{Ticket: strings.Repeat("t", 96), URL: strings.Repeat("u", 45)}
-	for name, prepare := range map[string]func(w *world, l login.Login){
-		"made by the claim": func(w *world, l login.Login) { w.ok(w.logins.SetTicket(t.Context(), l.Ref, code)) },
-		"made ahead": func(w *world, l login.Login) { // while the scene is held: the row is at its widest
-			if l.Ticket == (login.Ticket{}) {
-				w.ok(w.logins.SetTicket(t.Context(), l.Ref, code))
-			}
-			w.ok(postgres.Reserve{DB: w.logins.DB}.Prepare(t.Context(), l.Scene, code, 2*long, long))
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if share := hotShare(t, code, prepare); share < 0.9 {
-				t.Errorf("%.0f %% of the writes were HOT", 100*share)
-			}
-		})
-	}
-}
-
-// hotShare runs logins through a pool and tells how many of the writes were HOT.
-func hotShare(t *testing.T, code login.Ticket, prepare func(w *world, l login.Login)) float64 {
-	t.Helper()
-	const scenes, laps = 200, 3
-	w := newWorld(t, scenes)
-	own := w.instance()
-	w.logins.DB = own
-	lap := func() {
-		for range scenes {
-			l, err := w.logins.Claim(t.Context(), newID(), long, 0)
-			w.ok(err)
-			prepare(w, l)
-			l.Ticket = code
-			_, _, err = w.logins.Scan(t.Context(), scanOf(l, "an openid of 28 characters.."), long)
-			w.ok(err)
-			w.timeOut(l.Ref)
-		}
-	}
-	lap() // a row is as long as it gets only then, and finds its page
-	w.exec("SELECT pg_stat_reset_single_table_counters('scanlogin.scene'::regclass)")
-	for range laps {
-		lap()
-	}
-	own.Close() // its counters are told with its end
-	const updates = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'scene'"
-	await(t, "the statistics", func() bool { return get[int](w, updates) >= 3*laps*scenes })
-	return get[float64](w, "SELECT n_tup_hot_upd::float8 / n_tup_upd FROM pg_stat_user_tables WHERE relname = 'scene'")
 }
 
 func TestAClaimWhoseCallerLeftIsNotLost(t *testing.T) {

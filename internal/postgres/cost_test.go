@@ -2,8 +2,10 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -85,6 +87,98 @@ func logIn(t *testing.T, s *login.Service) {
 		t.Fatalf("%+v", changed)
 	}
 	must(s.Complete(ctx, login.Key{Scene: l.Scene, Secret: secret}, newSession()))
+}
+
+// The pool of db has one connection, as above: its round trips are statements.
+func TestClaimsThatWaitShareAStatement(t *testing.T) {
+	t.Parallel()
+	const claims = 600
+	var trips atomic.Int64
+	w := newWorld(t, 2*claims)
+	relay, through := newRelay(t, w.url)
+	relay.pass = func(kind byte) bool {
+		if kind == 'Z' {
+			trips.Add(1)
+		}
+		return true
+	}
+	relay.deaf.Store(1)
+	db := w.open(through + "&pool_max_conns=1")
+	_, err := postgres.Logins{DB: db, AppID: appID}.Claim(t.Context(), newID(), long, 0) // prepared by now
+	w.ok(err)
+	began := trips.Load()
+	_, errs := w.claimTogether(db, claims)
+	w.ok(errors.Join(errs...))
+	if n := trips.Load() - began; n != 3 { // of 256 at most
+		t.Errorf("%d claims took %d statements", claims, n)
+	}
+}
+
+// Not parallel, as above; and what other databases of the server have open keeps PostgreSQL
+// from reusing the room of old rows.
+func TestWritesAreHOT(t *testing.T) {
+	code := login.Ticket{Ticket: strings.Repeat("t", 96), URL: strings.Repeat("u", 45)}
+	const openID = "an openid of 28 characters.."
+	finish := func(w *world, ref login.Ref) {
+		w.scan(login.Login{Ref: ref, Ticket: code}, openID)
+		w.ok(w.complete(ref))
+	}
+	for name, c := range map[string]struct {
+		writes int     // of each scene in a lap
+		wal    float64 // bytes at most
+		story  func(w *world)
+	}{
+		// A lock, a version of the row, a commit.
+		"claims": {1, 320, func(w *world) {
+			_, err := w.logins.Claim(t.Context(), newID(), time.Microsecond, 0)
+			w.ok(err)
+		}},
+		"logins, codes made by the claim": {4, 2000, func(w *world) {
+			l := w.claim()
+			w.ok(w.logins.SetTicket(t.Context(), l.Ref, code))
+			finish(w, l.Ref)
+		}},
+		"logins, codes made ahead": {4, 2200, func(w *world) { // while the scene is held: the row is at its widest
+			l := w.claim()
+			if l.Ticket == (login.Ticket{}) {
+				w.ok(w.logins.SetTicket(t.Context(), l.Ref, code))
+			}
+			w.ok(postgres.Reserve{DB: w.logins.DB}.Prepare(t.Context(), l.Scene, code, 2*long, long))
+			finish(w, l.Ref)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const scenes, laps = 200, 3
+			w := newWorld(t, scenes)
+			w.tie(openID, w.account("somebody"))
+			own := w.instance()
+			w.logins.DB = own
+			lap := func() {
+				for range scenes {
+					c.story(w)
+				}
+			}
+			lap() // a row is as long as it gets only then, and finds its page
+			w.exec("SELECT pg_stat_reset_single_table_counters('scanlogin.scene'::regclass)")
+			began := get[string](w, "SELECT pg_current_wal_insert_lsn()::text")
+			for range laps {
+				lap()
+			}
+			wal := get[float64](w, "SELECT (pg_current_wal_insert_lsn() - $1::pg_lsn)::float8", began) / (laps * scenes)
+			own.Close() // its counters are told with its end
+			await(t, "the statistics", func() bool {
+				return get[int](w, "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'scene'") >= c.writes*laps*scenes
+			})
+			share := get[float64](w, "SELECT n_tup_hot_upd::float8 / n_tup_upd FROM pg_stat_user_tables WHERE relname = 'scene'")
+			t.Logf("%.1f %% of the writes were HOT, %.0f bytes of WAL", 100*share, wal)
+			if share < 0.95 {
+				t.Errorf("%.1f %% of the writes were HOT", 100*share)
+			}
+			if wal > c.wal {
+				t.Errorf("%.0f bytes of WAL", wal)
+			}
+		})
+	}
 }
 
 // A statement that PostgreSQL expects to be cheaper when planned for its very parameters is
