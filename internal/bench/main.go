@@ -41,6 +41,7 @@ func (b bench) target() string {
 // benches are in the order of a login.
 func benches() []bench {
 	return []bench{
+		{"claim", "Claiming a scene", aboutClaim, benchClaim, false},
 		{"first-qr", "How long a browser waits for its code", aboutFirstQR, benchFirstQR, false},
 		{"stream", "What a stream costs", aboutStream, benchStream, false},
 		{"callback", "Callbacks", aboutCallback, benchCallback, false},

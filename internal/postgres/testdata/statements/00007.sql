@@ -150,6 +150,31 @@ FROM (
 WHERE s.id = free.id
 RETURNING free.login::uuid AS login, s.id, s.ticket, s.url;
 
+-- name: Claim
+WITH step AS MATERIALIZED (
+    SELECT w.login, w.ttl, w.rest, nextval('scanlogin.scene_ring') AS scene
+    FROM (
+        SELECT unnest($1::uuid[]) AS login, unnest($2::interval[]) AS ttl, unnest($3::interval[]) AS rest
+        LIMIT cardinality($1::uuid[])
+    ) w
+)
+UPDATE scanlogin.scene s
+SET login = free.login, state = 'waiting', openid = NULL, account_id = NULL, place = '', browser = NULL,
+    ticket = CASE WHEN s.ready_until >= free.until AND s.ready_timeline = free.timeline THEN s.ready_ticket ELSE '' END,
+    url = CASE WHEN s.ready_until >= free.until AND s.ready_timeline = free.timeline THEN s.ready_url ELSE '' END,
+    ready_ticket = '', ready_url = '', ready_until = 'epoch',
+    watchers = 1, expires_at = free.until
+FROM (
+    SELECT step.login, f.at, now() + step.ttl AS until, scanlogin.timeline() AS timeline
+    FROM step CROSS JOIN LATERAL (
+        SELECT ctid::tid AS at FROM scanlogin.scene
+        WHERE id = step.scene AND expires_at <= now() - step.rest
+        FOR UPDATE SKIP LOCKED
+    ) f
+) free
+WHERE s.ctid = free.at
+RETURNING free.login::uuid AS login, s.id, s.ticket, s.url;
+
 -- name: CodesBlocked
 SELECT extract(epoch FROM greatest(a.no_codes_until, now()) - now())::float8 AS blocked_for,
     coalesce((SELECT c.made FROM scanlogin.wechat_codes c
