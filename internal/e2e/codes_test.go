@@ -160,13 +160,18 @@ func TestSpentQuotaStopsCodesOnly(t *testing.T) {
 		}
 		b.events(w.a).unavailable("wechat_unavailable")
 		calls := w.created()
+		if in := b.events(w.a).unavailable("wechat_unavailable"); strings.Contains(until, "Shanghai") && in < 60 {
+			t.Errorf("thousands of pages will ask every %d s until midnight", in)
+		}
 		for range 2 {
 			b.events(w.a).unavailable("wechat_unavailable")
 			b.events(w.b).unavailable("wechat_unavailable")
 		}
 		b.post(w.b, "/login", form("username", "alice", "password", password)).want(t, http.StatusSeeOther)
 		w.fairWeather()
-		b.events(w.b).unavailable("wechat_unavailable") // WeChat is not even asked
+		if in := b.events(w.b).unavailable("wechat_unavailable"); in > 70 { // WeChat is not even asked
+			t.Errorf("a page is told to wait %d s: nobody would", in)
+		}
 		if more := w.created() - calls; more != 0 {
 			t.Errorf("WeChat was asked for %d more codes", more)
 		}

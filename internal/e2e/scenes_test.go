@@ -11,8 +11,9 @@ import (
 	"scanlogin/internal/wechatsim"
 )
 
-// unavailable expects the event that tells of trouble, and the end of the stream.
-func (s *eventStream) unavailable(reason string) {
+// unavailable expects the event that tells of trouble, and the end of the stream. It returns
+// after how many seconds the page is to try again.
+func (s *eventStream) unavailable(reason string) (retryIn int) {
 	s.t.Helper()
 	var retry time.Duration
 	e := s.take("unavailable", func(e event) bool {
@@ -33,6 +34,7 @@ func (s *eventStream) unavailable(reason string) {
 		s.t.Errorf("unavailable has the id %q, so the browser would be turned away next time", e.id)
 	}
 	s.end()
+	return v.RetryIn
 }
 
 // codeSoon opens streams until one brings a code, as a page does while the site is busy.

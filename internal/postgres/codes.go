@@ -62,6 +62,9 @@ func (e *BlockedError) Error() string {
 	return fmt.Sprintf("WeChat makes no more codes for %v: its quota is spent", e.For.Round(time.Second))
 }
 
+// RetryAfter is when it is of use to ask again.
+func (e *BlockedError) RetryAfter() time.Duration { return e.For }
+
 // Check returns a BlockedError while no code can be made.
 func (q Quota) Check(ctx context.Context) error {
 	row, err := q.DB.Queries.CodesBlocked(ctx, q.AppID)

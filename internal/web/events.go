@@ -115,8 +115,25 @@ func (s *Server) tell(w http.ResponseWriter, r *http.Request, err error) error {
 	case errors.Is(err, login.ErrExhausted):
 		event = stream.Unavailable("pool_exhausted", retryIn)
 	case errors.Is(err, login.ErrNoTicket):
-		event = stream.Unavailable("wechat_unavailable", retryIn)
+		event = stream.Unavailable("wechat_unavailable", retryAfterNoTicket(err))
 	}
 	s.Logger.WarnContext(r.Context(), "no login for a browser", "err", err)
 	return stream.WriteOnce(w, r, event)
+}
+
+// longestRetry is how long a browser waits at most while there are no codes: the quota may
+// be raised meanwhile, or somebody else's scene come with a code that was made ahead.
+const longestRetry = time.Minute
+
+// retryAfterNoTicket is after how long a browser tries again. While WeChat makes no codes
+// for hours, thousands of pages that try every few seconds would keep the database busy.
+func retryAfterNoTicket(err error) time.Duration {
+	blocked, ok := errors.AsType[interface {
+		error
+		RetryAfter() time.Duration
+	}](err)
+	if !ok {
+		return retryIn
+	}
+	return min(max(retryIn, blocked.RetryAfter()), longestRetry) + rand.N(retryIn)
 }
