@@ -116,10 +116,10 @@ func callbackModes(tb testing.TB) map[string]*wechat.Cipher {
 
 // TestAllocationsOfACallback bounds what a callback costs from the request to the answer, in
 // what doesn't depend on the machine: the wechat package's own share, the query, one context,
-// a line in the log for the request and one for the scan. The bounds leave four for the
-// runtime and the libraries to change.
+// a line in the log for the request and one for the scan. It is 43 and 68; the bounds
+// leave room for the runtime and the libraries to change, and for the race detector's eight.
 func TestAllocationsOfACallback(t *testing.T) {
-	bounds := map[string]float64{"plain": 47, "AES": 72}
+	bounds := map[string]float64{"plain": 53, "AES": 78}
 	for name, c := range callbackModes(t) {
 		calls := newCalls(t, c)
 		if got := testing.AllocsPerRun(100, calls.call); got > bounds[name] || calls.w.status != http.StatusOK {

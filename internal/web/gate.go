@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 )
 
 // How many requests of a kind are at work at once, and how many more may wait for that.
@@ -34,8 +35,8 @@ func (g *gate) build(in, waiting int) {
 	g.present, g.in = make(chan struct{}, in+waiting), make(chan struct{}, in)
 }
 
-// through does f inside the gate. It returns errBusy where f was turned away, or ctx ended
-// before there was room.
+// through does f inside the gate. It returns errBusy where f was turned away, or there was
+// no room in time.
 func through[T any](ctx context.Context, g *gate, f func() (T, error)) (T, error) {
 	var none T
 	select {
@@ -45,13 +46,33 @@ func through[T any](ctx context.Context, g *gate, f func() (T, error)) (T, error
 		g.away.Add(1)
 		return none, errBusy
 	}
+	if err := g.enter(ctx); err != nil {
+		g.away.Add(1)
+		return none, fmt.Errorf("%w: %w", errBusy, err)
+	}
+	defer func() { <-g.in }()
+	return f()
+}
+
+// enter waits for half of the time that there is, and leaves the other half for the work:
+// what begins when its time is nearly over is done for nothing, and costs the connection
+// on which its statement is broken off.
+func (g *gate) enter(ctx context.Context) error {
 	select {
 	case g.in <- struct{}{}:
-		defer func() { <-g.in }()
-		return f()
+		return nil
+	default:
+	}
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/2)
+		defer cancel()
+	}
+	select {
+	case g.in <- struct{}{}:
+		return nil
 	case <-ctx.Done():
-		g.away.Add(1)
-		return none, fmt.Errorf("%w: %w", errBusy, ctx.Err())
+		return ctx.Err()
 	}
 }
 

@@ -83,6 +83,29 @@ func TestPlacesAreGivenBack(t *testing.T) {
 	})
 }
 
+// A statement that is begun with no time left takes its connection with it.
+func TestWhoWaitsLeavesTimeForTheWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g gate
+		g.build(1, 1)
+		done := make(chan struct{})
+		go func() {
+			_, _ = through(t.Context(), &g, func() (int, error) { <-done; return 0, nil })
+		}()
+		synctest.Wait()
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), callbackDeadline)
+		defer cancel()
+		_, err := through(ctx, &g, func() (int, error) { t.Error("there was room"); return 0, nil })
+		if !errors.Is(err, errBusy) || time.Since(start) != callbackDeadline/2 {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		close(done)
+		synctest.Wait()
+		wantEmpty(t, &g)
+	})
+}
+
 func wantEmpty(t *testing.T, gates ...*gate) {
 	t.Helper()
 	for _, g := range gates {
