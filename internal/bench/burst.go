@@ -8,12 +8,12 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
 const (
 	burstLength = time.Second
+	burstWires  = 4000            // more than an instance lets wait, so that some are turned away
 	pushAgain   = 5 * time.Second // after which WeChat repeats what wasn't answered with 200
 	pushTries   = 3
 	singles     = 100 // callbacks one after the other, before a burst and after it
@@ -21,18 +21,20 @@ const (
 
 // burstCase is a database to have a burst at, and what was found there.
 type burstCase struct {
-	name string
-	w    *world
+	name      string
+	instances int
+	disk      map[string]string
+	w         *world
 
-	taken, away, inTheEnd, lost             figure
-	taken50, taken99, takenMax              figure
-	away50, away99, awayMax                 figure
-	rssBefore, rssPeak, rssAfter            figure
-	singleBefore, singleAfter, conns, late9 figure
+	taken, away, inTheEnd, lost      figure
+	taken50, taken99, takenMax       figure
+	away50, away99, awayMax          figure
+	rssBefore, rssPeak, rssAfter     figure
+	singleBefore, singleAfter, late9 figure
 }
 
-// startBursts starts an instance with a database that is as fast as this machine's disk, and
-// one with a database that isn't.
+// startBursts starts two instances with a database that is as fast as this machine's disk,
+// and two, and one alone, with a database that isn't.
 func startBursts(ctx context.Context, n int) (cases []*burstCase, stop func(context.Context) error, err error) {
 	stop = func(ctx context.Context) (err error) {
 		for _, c := range cases {
@@ -40,13 +42,14 @@ func startBursts(ctx context.Context, n int) (cases []*burstCase, stop func(cont
 		}
 		return err
 	}
-	for _, c := range []*burstCase{{name: "the disk as it is"}, {name: "1 ms fsync"}} {
-		o := worldOptions{instances: 1, settings: map[string]string{
+	for _, c := range []*burstCase{
+		{name: "two instances, the disk as it is", instances: 2, disk: nil},
+		{name: "two instances, 1 ms fsync", instances: 2, disk: slowDisk()},
+		{name: "one instance, 1 ms fsync", instances: 1, disk: slowDisk()},
+	} {
+		o := worldOptions{instances: c.instances, postgres: c.disk, settings: map[string]string{
 			"SCENE_POOL": strconv.Itoa(n + 2*singles), "CODES_READY_MAX": "0", "DRAIN_WINDOW": "1s",
 		}}
-		if len(cases) > 0 {
-			o.postgres = slowDisk()
-		}
 		if c.w, err = startWorld(ctx, o); err != nil {
 			return nil, nil, errors.Join(err, stop(context.WithoutCancel(ctx)))
 		}
@@ -73,13 +76,16 @@ func (c *burstCase) burst(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	wires := &wires{addr: c.w.instances[0].addr}
+	wires, err := dialWires(ctx, c.w.instances, min(burstWires, n))
+	if err != nil {
+		return err
+	}
 	defer wires.close()
 	before, err := singleCallback(ctx, wires, pushes[n:n+singles])
 	if err != nil {
 		return err
 	}
-	memory := watchMemory(c.w.instances[0].pid())
+	memory := watchMemory(pids(c.w.instances)...)
 	pending, start := pushes[:n], time.Now()
 	offset := func(p push) time.Duration { return time.Duration(p.scene-1) * burstLength / time.Duration(n) }
 	for try := range pushTries {
@@ -113,7 +119,7 @@ func (c *burstCase) burst(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	usage, err := usageOf(c.w.instances[0].pid())
+	usage, err := usageOf(pids(c.w.instances)...)
 	if err != nil {
 		return err
 	}
@@ -121,7 +127,6 @@ func (c *burstCase) burst(ctx context.Context, n int) error {
 	c.lost.add(float64(len(pending)))
 	c.singleBefore.add(milliseconds(before))
 	c.singleAfter.add(milliseconds(after))
-	c.conns.add(float64(wires.dialed.Load()))
 	c.rssBefore.add(mib(peak.before))
 	c.rssPeak.add(mib(peak.most))
 	c.rssAfter.add(mib(usage.rss))
@@ -200,53 +205,47 @@ func arrive(ctx context.Context, start time.Time, pushes []push, offset func(pus
 	return nil
 }
 
-// wires are as many connections as it takes, kept alive.
-type wires struct {
-	addr   string
-	dialed atomic.Int64
+// wires are connections that are kept alive. Each carries one push at a time.
+type wires chan *wire
 
-	mu   sync.Mutex
-	idle []*wire
+// dialWires opens n, to the instances in turn.
+func dialWires(ctx context.Context, instances []*instance, n int) (wires, error) {
+	w := make(wires, n)
+	for i := range n {
+		c, err := dialWire(ctx, instances[i%len(instances)].addr)
+		if err != nil {
+			w.close()
+			return nil, err
+		}
+		w <- c
+	}
+	return w, nil
 }
 
-func (w *wires) push(ctx context.Context, p push, due time.Time) (a answered) {
-	a.late = time.Since(due)
+// push waits for a connection that is free.
+func (w wires) push(ctx context.Context, p push, due time.Time) (a answered) {
 	var c *wire
-	if c, a.err = w.get(ctx); a.err != nil {
-		return a
+	select {
+	case <-ctx.Done():
+		return answered{err: ctx.Err()}
+	case c = <-w:
 	}
-	if a.status, _, a.err = c.do(p.request); a.err != nil {
-		_ = c.conn.Close()
-		return a
-	}
+	defer func() { w <- c }()
+	a.late = time.Since(due)
+	a.status, _, a.err = c.do(p.request)
 	a.took = time.Since(due)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.idle = append(w.idle, c)
 	return a
 }
 
-func (w *wires) get(ctx context.Context) (*wire, error) {
-	w.mu.Lock()
-	if n := len(w.idle); n > 0 {
-		defer w.mu.Unlock()
-		c := w.idle[n-1]
-		w.idle = w.idle[:n-1]
-		return c, nil
-	}
-	w.mu.Unlock()
-	w.dialed.Add(1)
-	return dialWire(ctx, w.addr)
-}
-
-func (w *wires) close() {
-	for _, c := range w.idle {
-		_ = c.conn.Close()
+// close is for when nothing is pushed any more.
+func (w wires) close() {
+	for range len(w) {
+		_ = (<-w).conn.Close()
 	}
 }
 
 // singleCallback is the median of pushes one after the other.
-func singleCallback(ctx context.Context, w *wires, pushes []push) (time.Duration, error) {
+func singleCallback(ctx context.Context, w wires, pushes []push) (time.Duration, error) {
 	var waits []time.Duration
 	for _, p := range pushes {
 		a := w.push(ctx, p, time.Now())
@@ -259,11 +258,11 @@ func singleCallback(ctx context.Context, w *wires, pushes []push) (time.Duration
 	return quantile(waits, 0.5), nil
 }
 
-// memory is what a program had resident.
+// memory is what programs had resident.
 type memory struct{ before, most int64 }
 
 // watchMemory looks often until it is asked for what it saw.
-func watchMemory(pid int) (ask func() (memory, error)) {
+func watchMemory(pids ...int) (ask func() (memory, error)) {
 	var m memory
 	var err error
 	end, ended := make(chan struct{}), make(chan struct{})
@@ -273,7 +272,7 @@ func watchMemory(pid int) (ask func() (memory, error)) {
 		defer tick.Stop()
 		for err == nil {
 			var u usage
-			if u, err = usageOf(pid); m.before == 0 {
+			if u, err = usageOf(pids...); m.before == 0 {
 				m.before = u.rss
 			}
 			m.most = max(m.most, u.rss)
@@ -293,7 +292,7 @@ func watchMemory(pid int) (ask func() (memory, error)) {
 
 // burstTable has a row for each thing that was measured, and a column for each database.
 func burstTable(n int, cases []*burstCase) table {
-	t := table{Title: fmt.Sprintf("%d callbacks within a second at one instance", n), Columns: []string{""}}
+	t := table{Title: fmt.Sprintf("%s callbacks within a second", readable(float64(n))), Columns: []string{""}}
 	for _, c := range cases {
 		t.Columns = append(t.Columns, c.name)
 	}
@@ -315,9 +314,8 @@ func burstTable(n int, cases []*burstCase) table {
 	add("after, p99", "ms", func(c *burstCase) figure { return c.away99 })
 	add("the slowest", "ms", func(c *burstCase) figure { return c.awayMax })
 	add("stored when WeChat has pushed them again", "", func(c *burstCase) figure { return c.inTheEnd })
-	add("connections", "", func(c *burstCase) figure { return c.conns })
 	add("sent late, p99", "ms", func(c *burstCase) figure { return c.late9 })
-	add("the instance's memory before", "MiB", func(c *burstCase) figure { return c.rssBefore })
+	add("memory of the instances before", "MiB", func(c *burstCase) figure { return c.rssBefore })
 	add("at most", "MiB", func(c *burstCase) figure { return c.rssPeak })
 	add("afterwards", "MiB", func(c *burstCase) figure { return c.rssAfter })
 	add("one callback alone, before", "ms", func(c *burstCase) figure { return c.singleBefore })

@@ -27,10 +27,11 @@ that long before each flush (commit_delay). A callback is more than that UPDATE:
 for WeChat's repeats, tells the instances by NOTIFY, and is HTTP, with AES in safe mode. And here
 the clients, the instances and PostgreSQL share two cores, which are what limits it.
 
-The burst comes however slowly its first callbacks are answered, over as many connections as that
-takes. An instance has 64 callbacks at work and lets 2,048 wait; who comes then gets 503 at once,
+The burst comes however slowly its first callbacks are answered, over 4,000 connections that are open
+already. Each instance has 64 callbacks at work and lets 2,048 wait; who comes then gets 503 at once,
 and is pushed again 5 s later, up to three times in all, as WeChat does. Whatever was answered with
-200 has to be in the table then. Times are from when a push was due.
+200 has to be in the table then. Times are from when a push was due, so whatever these two cores owe
+to clients, instance and PostgreSQL at once is in them.
 `
 
 const callbackClients = 16
