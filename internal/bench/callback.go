@@ -25,7 +25,11 @@ at most: pgbench with 16 clients, each of whose transactions is the UPDATE of on
 Both have the same table, on a disk that takes a millisecond to sync: PostgreSQL is told to wait
 that long before each flush (commit_delay). A callback is more than that UPDATE: it also keeps the reply
 for WeChat's repeats, tells the instances by NOTIFY, and is HTTP, with AES in safe mode. And here
-the clients, the instances and PostgreSQL share two cores, which are what limits it.
+the clients, the instances and PostgreSQL share two cores, which are what limits it: a plain callback
+takes about 145 µs of PostgreSQL's time with all its waking and switching, 90 µs of the instance's and
+25 µs of the client's. pgbench alone makes the scan's whole statement 0.9 times as often as that UPDATE.
+Several scans in one statement, as claims are made, were tried and gave less: 16 clients are too few to
+fill it, and each waits for the one before.
 
 The burst comes however slowly its first callbacks are answered, over connections that are open already,
 3,000 for each instance. Each instance has 64 callbacks at work and lets 2,048 wait; who comes then gets 503 at once,
