@@ -26,7 +26,7 @@ type burstCase struct {
 	disk      map[string]string
 	w         *world
 
-	taken, away, inTheEnd, lost      figure
+	taken, away, inTheEnd            figure
 	taken50, taken99, takenMax       figure
 	away50, away99, awayMax          figure
 	rssBefore, rssPeak, rssAfter     figure
