@@ -423,9 +423,11 @@ func (p *tab) awaitFit(what string) {
 	p.awaitAs("no horizontal scrolling: "+what, `document.readyState === 'complete' && document.documentElement.scrollWidth <= document.documentElement.clientWidth`)
 }
 
+// fill types into a field. It doesn't use SendKeys, which reads the field's attributes while
+// the page may be changing them.
 func (p *tab) fill(selector, text string) {
 	p.t.Helper()
-	p.do(chromedp.Clear(chromedp.CSS(selector)), chromedp.SendKeys(chromedp.CSS(selector), text))
+	p.do(chromedp.Clear(chromedp.CSS(selector)), chromedp.Focus(chromedp.CSS(selector)), chromedp.KeyEvent(text))
 }
 
 func (p *tab) press(selector string) {

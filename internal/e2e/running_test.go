@@ -208,9 +208,10 @@ func TestOperatorsAddress(t *testing.T) {
 	b.events(w.a).code()
 	ops := "http://" + w.a.ops
 	b.do(http.MethodGet, ops+"/healthz", content{}).want(t, http.StatusOK)
-	if m := b.do(http.MethodGet, ops+"/metrics", content{}).want(t, http.StatusOK); !strings.Contains(m.body, "scanlogin_streams_open 1") {
-		t.Error("no scanlogin_streams_open 1 among the metrics")
-	}
+	// A stream is counted once its first event was written.
+	eventually(t, "the stream is among the metrics", func() bool {
+		return strings.Contains(b.do(http.MethodGet, ops+"/metrics", content{}).want(t, http.StatusOK).body, "scanlogin_streams_open 1")
+	})
 	for _, name := range []string{"scanlogin_callbacks_turned_away_total", "scanlogin_streams_turned_away_total", "scanlogin_sweep_hits_total"} {
 		if n := w.a.metric(name); n != 0 {
 			t.Errorf("%s is %v", name, n)
