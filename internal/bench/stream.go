@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -75,7 +76,9 @@ type held struct {
 	name       string
 	start      func(ctx context.Context) (holder, error)
 	path       func(i int) string
-	events     bool // it can be published to
+	first      string // what the first event holds
+	stored     bool   // it is published before
+	events     bool   // it can be published to
 	beats      bool
 	rss        map[int]*figure // by streams: all of it
 	perStream  map[int]*figure
@@ -93,7 +96,7 @@ func newHeld(o options, name string, start func(context.Context) (holder, error)
 		return figures
 	}
 	return &held{
-		name: name, start: start, path: eventsOf, events: true, beats: true,
+		name: name, start: start, path: eventsOf, first: "event: qr", events: true, beats: true,
 		rss: each("MB"), perStream: each("KB"), goroutines: each(""), p50: each("µs"), p99: each("µs"),
 		open: &figure{Unit: "µs"}, beat: &figure{Unit: "µs"},
 	}
@@ -141,7 +144,7 @@ func benchStream(ctx context.Context, o options) (r result, err error) {
 
 	hub := newHeld(o, "scanlogin: hub", startRoleHolder("stream-hub"))
 	loop := newHeld(o, "echo, handler with a select loop", startRoleHolder("stream-loop"))
-	nchan := newHeld(o, "nchan", func(ctx context.Context) (holder, error) {
+	startNginx := func(ctx context.Context) (holder, error) {
 		addrs, err := proc.FreeAddrs(ctx, 1)
 		if err != nil {
 			return holder{}, err
@@ -151,13 +154,17 @@ func benchStream(ctx context.Context, o options) (r result, err error) {
 			return holder{}, err
 		}
 		return holder{p, addrs[0], ""}, listens(ctx, addrs[0])
-	})
+	}
+	bare := newHeld(o, "nchan, without a first event", startNginx)
+	bare.first, bare.events, bare.beats = ": hi", false, false
+	nchan := newHeld(o, "nchan", startNginx)
+	nchan.stored = true
 	floor := newHeld(o, "floor: net/http and Hijack", startRoleHolder("stream-hijack"))
 	floor.beats = false
 	first := newHeld(o, "scanlogin: serve, first open", w.startHolder)
 	first.events = false
 	first.path = loginEvents
-	peers := []*held{hub, loop, nchan, floor}
+	peers := []*held{hub, loop, nchan, bare, floor}
 	resumed := newResumes()
 	ends := newDrains()
 	for range o.rounds {
@@ -208,7 +215,7 @@ func (h *held) round(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	c := &crowd{addr: s.addr}
+	c := &crowd{addr: s.addr, first: h.first}
 	defer c.close()
 	return h.fill(ctx, o, s, c)
 }
@@ -220,6 +227,11 @@ func (h *held) fill(ctx context.Context, o options, s holder, c *crowd) error {
 	var spent time.Duration
 	var before int // goroutines
 	for i, n := range sizes {
+		if h.stored {
+			if err := storeFirst(ctx, s.addr, len(c.conns), n); err != nil {
+				return err
+			}
+		}
 		cpu, err := s.open(ctx, c, h.path, n)
 		if err != nil {
 			return err
@@ -261,6 +273,25 @@ func (h *held) fill(ctx context.Context, o options, s holder, c *crowd) error {
 	last := sizes[len(sizes)-1]
 	h.open.add(microseconds(spent) / float64(last-sizes[0]))
 	return h.quiet(ctx, s, last)
+}
+
+// storeFirst publishes what browsers will read first, for a server that keeps it.
+func storeFirst(ctx context.Context, addr string, from, to int) error {
+	p, err := newPublisher(ctx, addr)
+	if err != nil {
+		return err
+	}
+	defer p.conn.Close()
+	_, data, _ := strings.Cut(string(firstBytes()), "data: ")
+	for i := from; i < to; i++ {
+		if err := p.publish(i, "qr", strings.TrimSpace(data)); err != nil {
+			return err
+		}
+		if err := p.published(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // open opens more streams until there are n, and returns the server's time for that.

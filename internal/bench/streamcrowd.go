@@ -23,6 +23,7 @@ const openers = 16
 // else, so that what is seen is the server.
 type crowd struct {
 	addr    string
+	first   string // what the first event holds
 	conns   []net.Conn
 	cookies []string // of each browser that was given one; the next crowd may go on with them
 }
@@ -38,7 +39,7 @@ func (c *crowd) open(ctx context.Context, path func(i int) string, n int) error 
 	work.SetLimit(openers)
 	for i := first; i < n; i++ {
 		work.Go(func() (err error) {
-			c.conns[i], c.cookies[i], err = openStream(ctx, browserAddr(i), c.addr, path(i), c.cookies[i])
+			c.conns[i], c.cookies[i], err = c.openStream(ctx, i, path(i))
 			return err
 		})
 	}
@@ -52,28 +53,23 @@ func browserAddr(i int) *net.TCPAddr {
 }
 
 // openStream returns the connection, and the cookie to come back with.
-func openStream(ctx context.Context, from *net.TCPAddr, addr, path, cookie string) (_ net.Conn, _ string, err error) {
-	d := net.Dialer{LocalAddr: from}
-	conn, err := d.DialContext(ctx, "tcp", addr)
+func (c *crowd) openStream(ctx context.Context, i int, path string) (_ net.Conn, cookie string, err error) {
+	d := net.Dialer{LocalAddr: browserAddr(i)}
+	conn, err := d.DialContext(ctx, "tcp", c.addr)
 	if err != nil {
 		return nil, "", err
 	}
-	request := "GET " + path + " HTTP/1.1\r\nHost: " + addr + "\r\nAccept: text/event-stream\r\nSec-Fetch-Site: same-origin\r\n"
+	cookie = c.cookies[i]
+	request := "GET " + path + " HTTP/1.1\r\nHost: " + c.addr + "\r\nAccept: text/event-stream\r\nSec-Fetch-Site: same-origin\r\n"
 	if cookie != "" {
 		request += "Cookie: " + cookie + "\r\n"
 	}
 	if _, err := io.WriteString(conn, request+"\r\n"); err != nil {
 		return nil, "", errors.Join(err, conn.Close())
 	}
-	answer, err := readUntil(conn, func(b []byte) bool {
-		_, body, ok := bytes.Cut(b, []byte("\r\n\r\n"))
-		return ok && bytes.Contains(body, []byte("\n\n"))
-	})
+	answer, err := readUntil(conn, completes(c.first))
 	if err == nil && !bytes.HasPrefix(answer, []byte("HTTP/1.1 200 ")) {
 		err = fmt.Errorf("the answer is %.100q", answer)
-	}
-	if err == nil && bytes.Contains(answer, []byte("event: unavailable")) {
-		err = errors.New("there is no code")
 	}
 	if err != nil {
 		return nil, "", errors.Join(err, conn.Close())
@@ -83,6 +79,14 @@ func openStream(ctx context.Context, from *net.TCPAddr, addr, path, cookie strin
 		cookie = string(value)
 	}
 	return conn, cookie, nil
+}
+
+// completes tells whether the event that holds text is complete.
+func completes(text string) func([]byte) bool {
+	return func(b []byte) bool {
+		_, rest, ok := bytes.Cut(b, []byte(text))
+		return ok && bytes.Contains(rest, []byte("\n\n"))
+	}
 }
 
 // readUntil returns what was read until it was enough.
@@ -95,7 +99,7 @@ func readUntil(conn net.Conn, enough func([]byte) bool) ([]byte, error) {
 	for !enough(buf[:n]) {
 		more, err := conn.Read(buf[n:])
 		if err != nil {
-			return nil, fmt.Errorf("reading a stream: %w", err)
+			return nil, fmt.Errorf("reading a stream after %.100q: %w", buf[:n], err)
 		}
 		if n += more; n == len(buf) {
 			return nil, fmt.Errorf("a stream says too much: %.100q", buf[:n])
@@ -121,13 +125,10 @@ const bindRequired = "bind-required"
 // latency publishes for one browser, and is how long its event takes to its socket.
 func (c *crowd) latency(p *publisher, i int) (time.Duration, error) {
 	start := time.Now()
-	if err := p.publish(i); err != nil {
+	if err := p.publish(i, bindRequired, `{"signup":false}`); err != nil {
 		return 0, err
 	}
-	_, err := readUntil(c.conns[i], func(b []byte) bool {
-		_, data, ok := bytes.Cut(b, []byte(bindRequired))
-		return ok && bytes.Contains(data, []byte("\n\n"))
-	})
+	_, err := readUntil(c.conns[i], completes(bindRequired))
 	took := time.Since(start)
 	return took, errors.Join(err, p.published())
 }
@@ -144,10 +145,9 @@ func newPublisher(ctx context.Context, addr string) (*publisher, error) {
 	return &publisher{conn, bufio.NewReader(conn)}, err
 }
 
-func (p *publisher) publish(i int) error {
-	const body = `{"signup":false}`
-	_, err := fmt.Fprintf(p.conn, "POST /publish?id=%s HTTP/1.1\r\nHost: a\r\nX-EventSource-Event: "+bindRequired+"\r\nContent-Length: %d\r\n\r\n"+body,
-		idOf(i), len(body))
+func (p *publisher) publish(i int, event, data string) error {
+	_, err := fmt.Fprintf(p.conn, "POST /publish?id=%s HTTP/1.1\r\nHost: a\r\nX-EventSource-Event: %s\r\nContent-Length: %d\r\n\r\n%s",
+		idOf(i), event, len(data), data)
 	return err
 }
 

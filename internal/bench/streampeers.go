@@ -257,10 +257,11 @@ worker_rlimit_nofile 20000;
 events { worker_connections 25000; }
 http {
 	access_log off;
+	keepalive_requests 1000000;
 	client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
 	server {
 		listen %s backlog=4096;
-		location = /events { nchan_subscriber eventsource; nchan_channel_id $arg_id; nchan_eventsource_ping_interval %d; }
+		location = /events { nchan_subscriber eventsource; nchan_subscriber_first_message oldest; nchan_channel_id $arg_id; nchan_eventsource_ping_interval %d; }
 		location = /publish { nchan_publisher; nchan_channel_id $arg_id; }
 	}
 }

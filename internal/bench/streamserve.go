@@ -85,7 +85,7 @@ func (w streamWorld) begin(ctx context.Context, o options, h *held, ends drains)
 	if err != nil {
 		return nil, err
 	}
-	c := &crowd{addr: s.addr}
+	c := &crowd{addr: s.addr, first: h.first}
 	defer c.close()
 	if err := h.fill(ctx, o, s, c); err != nil {
 		return nil, err
@@ -120,7 +120,7 @@ func (w streamWorld) resume(ctx context.Context, o options, gogc int, r *resumed
 	if err != nil {
 		return err
 	}
-	c := &crowd{addr: s.addr, cookies: cookies}
+	c := &crowd{addr: s.addr, first: "event: qr", cookies: cookies}
 	defer c.close()
 	sizes := streamSizes(o)
 	few, n := sizes[0], sizes[len(sizes)-2]
