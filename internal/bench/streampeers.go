@@ -25,7 +25,7 @@ import (
 
 // beat is how often each server here is to write to a stream that has nothing to say.
 // scanlogin's own is 12 s; this is short so that a turn is soon measured.
-const beat = 4 * time.Second
+const beat = 6 * time.Second
 
 // streamRole is what a role that holds streams reads.
 type streamRole struct {
