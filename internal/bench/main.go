@@ -95,6 +95,7 @@ func run(ctx context.Context, args []string) error {
 	f.IntVar(&o.rounds, "rounds", 5, "of each measurement, interleaved")
 	f.BoolVar(&o.quick, "quick", false, "small, to see whether it runs: the figures mean little")
 	f.DurationVar(&o.length, "for", time.Hour, "length of the soak")
+	again := f.Bool("again", false, "measures nothing: writes the page anew from the figures of the last run, for words that have changed")
 	docs := f.String("docs", "", "the `folder` whose performance.md gets the tables; empty: they are printed only")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -111,11 +112,10 @@ func run(ctx context.Context, args []string) error {
 	}
 	for _, b := range chosen {
 		fmt.Fprintf(os.Stderr, "bench: %s\n", b.name)
-		r, err := b.run(ctx, o)
+		r, err := b.result(ctx, o, *docs, *again)
 		if err != nil {
 			return fmt.Errorf("%s: %w", b.name, err)
 		}
-		r.bench, r.Name, r.Machine = b, b.name, thisMachine()
 		fmt.Println(r.markdown())
 		if *docs != "" {
 			if err := r.save(*docs); err != nil {
@@ -129,6 +129,18 @@ func run(ctx context.Context, args []string) error {
 		}
 	}
 	return nil
+}
+
+// result measures, or reads what was measured before.
+func (b bench) result(ctx context.Context, o options, docs string, again bool) (r result, err error) {
+	if again {
+		r, err = load(docs, b.name)
+	} else {
+		r, err = b.run(ctx, o)
+		r.Name, r.Machine = b.name, thisMachine()
+	}
+	r.bench = b
+	return r, err
 }
 
 func names() (all []string) {

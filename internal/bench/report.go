@@ -67,7 +67,9 @@ func (f *figure) add(v float64) { f.Rounds = append(f.Rounds, v) }
 func (f figure) over(floor figure) figure {
 	r := figure{Unit: "×"}
 	for i := range min(len(f.Rounds), len(floor.Rounds)) {
-		r.add(f.Rounds[i] / floor.Rounds[i])
+		if floor.Rounds[i] != 0 {
+			r.add(f.Rounds[i] / floor.Rounds[i])
+		}
 	}
 	return r
 }
@@ -169,7 +171,7 @@ func (r result) save(docs string) error {
 	if err := os.MkdirAll(filepath.Join(docs, picturesDir), 0o755); err != nil {
 		return err
 	}
-	figures, err := json.MarshalIndent(r, "", "\t")
+	figures, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return err
 	}
@@ -190,6 +192,15 @@ func (r result) save(docs string) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return os.WriteFile(path, page, 0o644)
+}
+
+// load reads what save has written.
+func load(docs, name string) (r result, err error) {
+	text, err := os.ReadFile(filepath.Join(docs, picturesDir, name+".json"))
+	if err != nil {
+		return result{}, err
+	}
+	return r, json.Unmarshal(text, &r)
 }
 
 // between puts text between the marks of that name.

@@ -83,6 +83,11 @@ func TestSave(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	read, err := load(dir, "some")
+	read.bench = r.bench
+	if err != nil || read.markdown() != r.markdown() {
+		t.Errorf("what was saved reads otherwise: %v\n%s", err, read.markdown())
+	}
 	r.Name = "other"
 	if err := r.save(dir); err == nil {
 		t.Error("a page without a place for it was written")
