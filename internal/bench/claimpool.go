@@ -122,6 +122,23 @@ func (p *claimPool) floor(ctx context.Context, clients int, length time.Duration
 	return b.run(ctx, clients, length)
 }
 
+// floorFromGo is the same by one client that is written as the instances are.
+func (p *claimPool) floorFromGo(ctx context.Context, length time.Duration) (w work, err error) {
+	conn, err := p.admin.Acquire(ctx)
+	if err != nil {
+		return work{}, err
+	}
+	defer conn.Release()
+	start := time.Now()
+	for ; time.Since(start) < length; w.n++ {
+		if _, err := conn.Exec(ctx, "UPDATE floor SET expires_at = now() WHERE id = $1", 1+w.n%int64(p.scenes)); err != nil {
+			return work{}, err
+		}
+	}
+	w.rate = float64(w.n) / time.Since(start).Seconds()
+	return w, nil
+}
+
 // bare is the statement of a claim, with one login.
 func (p *claimPool) bare(ctx context.Context, clients int, length time.Duration) (work, error) {
 	script := strings.NewReplacer("$1", ":logins", "$2", ":ttls", "$3", ":rests").Replace(claimStatement(ctx)) + ";"

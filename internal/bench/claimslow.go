@@ -13,6 +13,7 @@ type slowFigures struct {
 	batched  figure
 	together figure         // claims a statement
 	alone    map[int]figure // one claim a statement, over so many connections
+	floor    figure         // of one connection
 }
 
 func newSlowFigures() *slowFigures { return &slowFigures{alone: map[int]figure{}} }
@@ -31,6 +32,11 @@ func (s *claimServer) measureSlow(ctx context.Context, o options, f *slowFigures
 	}
 	f.batched.add(c.rate)
 	f.together.add(c.together())
+	floor, err := p.floor(ctx, 1, time.Second)
+	if err != nil {
+		return err
+	}
+	f.floor.add(floor.rate)
 	for _, n := range slowConnections() {
 		w, err := p.aloneEach(ctx, n, time.Second)
 		if err != nil {
@@ -47,7 +53,10 @@ func slowTable(f *slowFigures) table {
 	t := table{
 		Title:   "A second, where a sync takes a millisecond (`commit_delay`), 64 waiting",
 		Columns: []string{"", "claims", "claims a statement", "batching beside it"},
-		Rows:    []row{{"batching: one connection", []figure{f.batched, f.together, {}}}},
+		Rows: []row{
+			{"batching: one connection", []figure{f.batched, f.together, {}}},
+			{"UPDATE by key, pgbench, one connection", []figure{f.floor, {}, f.batched.over(f.floor)}},
+		},
 	}
 	for _, n := range slowConnections() {
 		t.Rows = append(t.Rows, row{"one claim a statement, connections: " + strconv.Itoa(n), []figure{f.alone[n], number(1), f.batched.over(f.alone[n])}})
