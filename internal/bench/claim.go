@@ -128,12 +128,12 @@ func (p *claimPool) measureCase(ctx context.Context, clients int, f *claimFigure
 	if err != nil {
 		return err
 	}
-	ours, err := p.claims(ctx, clients, time.Second, noEnd)
+	ours, err := p.claims(ctx, clients, noEnd)
 	if err != nil {
 		return err
 	}
 	if clients == 1 {
-		fromGo, err := p.floorFromGo(ctx, time.Second)
+		fromGo, err := p.floorFromGo(ctx)
 		if err != nil {
 			return err
 		}

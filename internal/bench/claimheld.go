@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -42,13 +41,13 @@ func (s *claimServer) measureHeld(ctx context.Context, o options, found map[clai
 
 func (p *claimPool) measureHeld(ctx context.Context, clients int, f *heldFigures) error {
 	most := int64(lapsHeld * p.scenes)
-	calm, err := p.claims(ctx, clients, time.Second, most)
+	calm, err := p.claims(ctx, clients, most)
 	if err != nil {
 		return err
 	}
 	var held claimed
 	err = p.withSnapshot(ctx, func() (err error) {
-		held, err = p.claims(ctx, clients, time.Second, most)
+		held, err = p.claims(ctx, clients, most)
 		return err
 	})
 	if err != nil {

@@ -123,14 +123,14 @@ func (p *claimPool) floor(ctx context.Context, clients int, length time.Duration
 }
 
 // floorFromGo is the same by one client that is written as the instances are.
-func (p *claimPool) floorFromGo(ctx context.Context, length time.Duration) (w work, err error) {
+func (p *claimPool) floorFromGo(ctx context.Context) (w work, err error) {
 	conn, err := p.admin.Acquire(ctx)
 	if err != nil {
 		return work{}, err
 	}
 	defer conn.Release()
 	start := time.Now()
-	for ; time.Since(start) < length; w.n++ {
+	for ; time.Since(start) < claimsFor; w.n++ {
 		if _, err := conn.Exec(ctx, "UPDATE floor SET expires_at = now() WHERE id = $1", 1+w.n%int64(p.scenes)); err != nil {
 			return work{}, err
 		}
@@ -170,14 +170,17 @@ func (c claimed) hot() float64 { return 100 * float64(c.counters.hot) / float64(
 // together is how many claims a statement carried.
 func (c claimed) together() float64 { return float64(c.updates) / float64(c.statements) }
 
+// claimsFor is how long claims are made in a round.
+const claimsFor = time.Second
+
 // claims are made as one instance makes them, for a while or until there were so many.
-func (p *claimPool) claims(ctx context.Context, clients int, length time.Duration, most int64) (c claimed, err error) {
+func (p *claimPool) claims(ctx context.Context, clients int, most int64) (c claimed, err error) {
 	before, err := p.counters(ctx)
 	if err != nil {
 		return claimed{}, err
 	}
 	var n int64
-	c.work, n, err = p.claimWith(ctx, 1, clients, length, most)
+	c.work, n, err = p.claimWith(ctx, 1, clients, claimsFor, most)
 	if err != nil {
 		return claimed{}, err
 	}
@@ -186,8 +189,8 @@ func (p *claimPool) claims(ctx context.Context, clients int, length time.Duratio
 }
 
 // aloneEach is batching off: each client is an instance of its own, with one connection.
-func (p *claimPool) aloneEach(ctx context.Context, clients int, length time.Duration) (work, error) {
-	w, _, err := p.claimWith(ctx, clients, clients, length, noEnd)
+func (p *claimPool) aloneEach(ctx context.Context, clients int) (work, error) {
+	w, _, err := p.claimWith(ctx, clients, clients, claimsFor, noEnd)
 	return w, err
 }
 

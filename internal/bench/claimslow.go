@@ -26,7 +26,7 @@ func (s *claimServer) measureSlow(ctx context.Context, o options, f *slowFigures
 	if err != nil {
 		return err
 	}
-	c, err := p.claims(ctx, slowWaiting, time.Second, noEnd)
+	c, err := p.claims(ctx, slowWaiting, noEnd)
 	if err != nil {
 		return err
 	}
@@ -38,7 +38,7 @@ func (s *claimServer) measureSlow(ctx context.Context, o options, f *slowFigures
 	}
 	f.floor.add(floor.rate)
 	for _, n := range slowConnections() {
-		w, err := p.aloneEach(ctx, n, time.Second)
+		w, err := p.aloneEach(ctx, n)
 		if err != nil {
 			return err
 		}
