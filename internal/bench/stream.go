@@ -43,13 +43,13 @@ buffers and a request; at a thousand for nchan; at some thousands for the hub. F
 straight: no stream costs more for those beside it. Serve starts higher, with its pool of
 connections and the pictures of 1,024 to 2,048 codes, and so bends last.
 
-Opening is not within 1.5 times nchan's CPU. The floor alone, which is net/http's goroutine, its
-buffers and the hand-over, is most of the way there; of what the hub adds, a profile shows the
-header and the event, echo, beats, and Go's collector. A resume adds PostgreSQL's protocol, the
-drawing of the code, middleware, and what twice the garbage costs to collect.
+Opening at the hub is just within 1.5 times nchan's CPU, a resume at serve is not. The floor alone,
+which is net/http's goroutine, its buffers and the hand-over, is most of the way to either; of what
+the hub adds, a profile shows the header and the event, echo, beats, and Go's collector. A resume adds
+PostgreSQL's protocol, the drawing of the code, middleware, and what twice the garbage costs to collect.
 
-GOGC stays as Go sets it. Half of it saves a fifth of a stream's memory for a fifth more CPU where
-thousands come at once, which is when CPU is short; twice of it saves a tenth of the CPU and takes
+GOGC stays as Go sets it. Half of it saves a sixth of a stream's memory for an eighth more CPU where
+thousands come at once, which is when CPU is short; twice of it saves a fourteenth of the CPU and takes
 a stream over 2.5 KB. Whoever sees it differently sets GOGC or GOMEMLIMIT: nothing here overrides
 them.
 `
