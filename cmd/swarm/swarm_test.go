@@ -200,8 +200,9 @@ func swarmAt(t *testing.T, url string, args ...string) (code int, counts map[str
 
 func TestBrowsersGoThroughEverything(t *testing.T) {
 	_, url := newSite(t)
+	// Two people, one of whom is asked to bind: of 20, two would be, and now and then nobody came.
 	code, counts, out := swarmAt(t, url, "-streams", "24", "-ramp", "200", "-logins", "30/s", "-churn", "10", "-think", "50ms", "-for", "2s",
-		"-people", "20", "-objective", "lost<1", "-objective", "changed<1", "-objective", "unanswered<1", "-objective", "resume.max<1h",
+		"-people", "2", "-objective", "lost<1", "-objective", "changed<1", "-objective", "unanswered<1", "-objective", "resume.max<1h",
 		"-objective", "push.p99<1h", "-objective", "complete.p99<1h", "-objective", "bind.max<1h")
 	if code != 0 {
 		t.Errorf("exit %d", code)
