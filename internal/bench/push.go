@@ -23,10 +23,11 @@ that began over 10 ms late, and above 1 % the figures are not the server's alone
 Ours does what bare doesn't: it checks and parses the push, keeps the reply for WeChat's repeats, looks
 at the row before it tells anybody, and looks again at all that it streams once a second. The look is
 one more trip to PostgreSQL, which is most of the difference in the p50. What bends the curve over scans
-is that the cores are full: on two, a scan costs bare 0.7 ms of CPU and ours 1.1 ms, 0.2 ms of either
-being the load's, so that they are full at about 2,700 and 1,800 scans/s. What bends the curve over
+is that the cores are full: on two, a scan costs bare about 0.7 ms of CPU and ours 0.9 to 1.2 ms, 0.2 ms of
+either being the load's, by samples on a busy machine; so they should be full at about 2,700 and 1,800
+scans/s. What bends the curve over
 instances is that each hears of each scan, which costs both sides 0.06 to 0.07 ms of CPU an instance
-and scan, half of it PostgreSQL's: from about 16 instances on that is more than all the rest.
+and scan, half of it PostgreSQL's: from about 16 instances on that should be more than all the rest.
 `
 
 const (
