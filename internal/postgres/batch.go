@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -144,6 +145,7 @@ func (b *batcher[T, R]) runAll() {
 	defer b.work.Done()
 	for b.more() {
 		b.runOne(context.Background())
+		runtime.Gosched() // whoever could come at once goes with the next
 	}
 }
 
