@@ -5,15 +5,10 @@ import (
 	"errors"
 	"sync"
 
-	"rsc.io/qr"
 	"rsc.io/qr/coding"
 )
 
-// modulePixels is how wide a module is. The page enlarges the picture in whole squares.
-const modulePixels = 4
-
-// draw draws content as a PNG of one bit a pixel, about 1 KB, with the margin of four
-// modules that ISO/IEC 18004 asks for. The encoder always takes the first mask instead of
+// draw draws content as a PNG of about 1 KB. It always takes the first mask instead of
 // weighing all eight, which costs thirty times as much: scanners read one as well as the
 // other.
 func (p *pictures) draw(content string) ([]byte, error) {
@@ -25,15 +20,15 @@ func (p *pictures) draw(content string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return (&qr.Code{Bitmap: code.Bitmap, Size: code.Size, Stride: code.Stride, Scale: modulePixels}).PNG(), nil
+	return writePNG(code), nil
 }
 
 // planFor says where the bits go in the smallest code that takes text. It is kept: WeChat's
-// codes are all of one size, and the plan is a third of the work.
+// codes are all of one size.
 func (p *pictures) planFor(text coding.String) (*coding.Plan, error) {
 	version := coding.Version(coding.MinVersion)
 	for text.Bits(version) > version.DataBytes(coding.M)*8 {
-		if version++; version > coding.MaxVersion {
+		if version++; version > largestPNG {
 			return nil, errors.New("web: text is too long for a QR code")
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"image"
 	"image/color"
-	_ "image/png"
+	"image/png"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -22,6 +22,7 @@ import (
 
 	"github.com/makiuchi-d/gozxing"
 	"github.com/makiuchi-d/gozxing/qrcode"
+	"rsc.io/qr/coding"
 
 	"scanlogin/internal/account"
 	"scanlogin/internal/login"
@@ -408,6 +409,42 @@ func readQR(t *testing.T, content string, hints map[gozxing.DecodeHintType]any) 
 	return got.GetText(), nil
 }
 
+// What is drawn is what was encoded, at every size, pixel by pixel.
+func TestEveryModuleIsDrawn(t *testing.T) {
+	var p pictures
+	sizes := map[int]bool{}
+	for n := 1; ; n += 11 {
+		text := coding.String(strings.Repeat("scan", n)[:n])
+		plan, err := p.planFor(text)
+		if err != nil {
+			break
+		}
+		code, err := plan.Encode(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := png.Decode(bytes.NewReader(writePNG(code)))
+		if err != nil {
+			t.Fatalf("version %v: %v", plan.Version, err)
+		}
+		sizes[code.Size] = true
+		width := (code.Size + 2*margin) * modulePixels
+		if img.Bounds() != image.Rect(0, 0, width, width) {
+			t.Fatalf("version %v is drawn in %v", plan.Version, img.Bounds())
+		}
+		for i := range width * width {
+			x, y := i%width, i/width
+			grey, _, _, _ := img.At(x, y).RGBA()
+			if black := grey == 0; black != code.Black(x/modulePixels-margin, y/modulePixels-margin) {
+				t.Fatalf("version %v: the pixel at %d, %d is wrong", plan.Version, x, y)
+			}
+		}
+	}
+	if len(sizes) != largestPNG {
+		t.Errorf("%d sizes, want %d", len(sizes), largestPNG)
+	}
+}
+
 const realURL = "http://weixin.qq.com/q/02l8ZWZ6pPfvk1zcGm1sce"
 
 func TestReconnectDrawsNothing(t *testing.T) {
@@ -423,7 +460,7 @@ func TestReconnectDrawsNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { again, err = p.of(realURL) }); n != 0 || err != nil || again != first {
 		t.Errorf("%v allocations, %v", n, err)
 	}
-	// Another code of that size makes 22: where its bits go is known.
+	// Another code of that size makes 18: where its bits go is known.
 	if n := testing.AllocsPerRun(100, func() { _, err = p.draw(realURL) }); n > 30 || err != nil {
 		t.Errorf("drawing makes %v allocations, %v", n, err)
 	}
