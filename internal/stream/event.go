@@ -76,16 +76,16 @@ func Unavailable(reason string, retryIn time.Duration) []byte {
 	}{reason, s})...)
 }
 
-// event writes one event. JSON has no line breaks, so that it is one data line.
+// event writes one event. JSON has no line breaks but the one that Encode ends with, so that
+// it is one data line.
 func event(name string, data any) []byte {
-	b, err := json.Marshal(data)
-	if err != nil {
+	var b bytes.Buffer
+	b.WriteString("event: " + name + "\ndata: ")
+	if err := json.NewEncoder(&b).Encode(data); err != nil {
 		panic(err) // strings, integers and booleans only
 	}
-	e := make([]byte, 0, len("event: \ndata: \n\n")+len(name)+len(b))
-	e = append(e, "event: "+name+"\ndata: "...)
-	e = append(e, b...)
-	return append(e, "\n\n"...)
+	b.WriteByte('\n')
+	return b.Bytes()
 }
 
 // retry sets the time after which the browser reconnects by itself.

@@ -66,7 +66,6 @@ func (s *Subscription) Serve(w http.ResponseWriter, r *http.Request, l login.Log
 		s.abandon(l)
 		return WriteOnce(w, r, append(greeting(), first...))
 	}
-	first = append(greeting(), first...)
 	if r.TLS == nil && r.ProtoMajor == 1 {
 		err := s.takeOver(w, l, first)
 		if !errors.Is(err, http.ErrNotSupported) {
@@ -126,8 +125,8 @@ func (s *Subscription) takeOver(w http.ResponseWriter, l login.Login, first []by
 	return nil
 }
 
-// maxHeader is about what the header takes, so that the answer is put together without
-// being moved about; more only costs that.
+// maxHeader is about what the header takes, with the retry line: so much that the answer is put
+// together without being moved about.
 const maxHeader = 1 << 10
 
 // response is the whole answer: one write, one packet.
@@ -140,6 +139,7 @@ func response(head http.Header, first []byte) []byte {
 	b.WriteString("HTTP/1.1 200 OK\r\n")
 	_ = head.Write(&b) // a Buffer takes everything
 	b.WriteString("\r\n")
+	b.Write(greeting())
 	b.Write(first)
 	return b.Bytes()
 }
@@ -167,7 +167,7 @@ func (s *Subscription) stay(w http.ResponseWriter, r *http.Request, l login.Logi
 	setHeader(w.Header())
 	w.WriteHeader(http.StatusOK)
 	box := newMailbox()
-	s.open(box, l, first)
+	s.open(box, l, append(greeting(), first...))
 	for {
 		b, err := box.next(r.Context())
 		if errors.Is(err, errShut) {
