@@ -103,7 +103,7 @@ func newServer(ctx context.Context, cfg Config, newData func(f *folder, ctx cont
 	folder.awaitPrevious(ctx)
 	return &Server{
 		cfg: cfg, folder: folder, bin: bin, settings: settings(cfg, folder.sockets),
-		release: sync.OnceValue(folder.close), done: make(chan struct{}),
+		release: sync.OnceValue(folder.close),
 	}, nil
 }
 
@@ -123,17 +123,38 @@ func settings(cfg Config, sockets string) map[string]string {
 	return set
 }
 
-// run starts the server process and waits until it is ready. Where it isn't, the
-// folder is given back.
+// run starts the server and waits until it is ready. Where it isn't, the folder is given
+// back.
 func (s *Server) run(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.release())
 		}
 	}()
-	if s.output, err = newOutput(filepath.Join(s.folder.path, "postgres.log")); err != nil {
-		return err
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for patience := time.Now().Add(heirsEnd); ; {
+		if s.output, err = newOutput(filepath.Join(s.folder.path, "postgres.log")); err != nil {
+			return err
+		}
+		err = s.launch(ctx)
+		if err == nil || !s.output.said(heirsWords) || time.Now().After(patience) || ctx.Err() != nil {
+			return err
+		}
+		<-tick.C
 	}
+}
+
+// The processes of a server that was killed end when they notice that. Until then they
+// share its memory, and PostgreSQL refuses to start on their data.
+const (
+	heirsWords = "pre-existing shared memory block"
+	heirsEnd   = 10 * time.Second
+)
+
+// launch starts the server process and waits until it is ready.
+func (s *Server) launch(ctx context.Context) error {
+	s.done, s.err = make(chan struct{}), nil
 	args := []string{"-D", s.folder.data()}
 	for _, name := range slices.Sorted(maps.Keys(s.settings)) {
 		args = append(args, "-c", name+"="+s.settings[name])

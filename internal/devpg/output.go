@@ -78,6 +78,9 @@ func closeAt(said chan struct{}, words *regexp.Regexp, line string) {
 	}
 }
 
+// said tells whether these words are among the server's last.
+func (o *output) said(words string) bool { return strings.Contains(o.tail(), words) }
+
 // tail is the server's last words.
 func (o *output) tail() string {
 	o.mu.Lock()
