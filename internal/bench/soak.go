@@ -58,8 +58,9 @@ func benchSoak(ctx context.Context, o options) (r result, err error) {
 	if err != nil {
 		return result{}, err
 	}
-	// The browsers have gone; their grace and the codes on their screens are over now.
-	if !proc.Pause(ctx, time.Minute) {
+	// The browsers have gone; their grace, the codes on their screens and the connections to
+	// and from WeChat that were kept for another request (90 s) are over now.
+	if !proc.Pause(ctx, 2*time.Minute) {
 		return result{}, ctx.Err()
 	}
 	after, err := w.look(ctx, time.Now())

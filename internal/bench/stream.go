@@ -48,9 +48,9 @@ which is net/http's goroutine, its buffers and the hand-over, is most of the way
 the hub adds, a profile shows the header and the event, echo, beats, and Go's collector. A resume adds
 PostgreSQL's protocol, the drawing of the code, middleware, and what twice the garbage costs to collect.
 
-GOGC stays as Go sets it. Half of it saves a sixth of a stream's memory for an eighth more CPU where
-thousands come at once, which is when CPU is short; twice of it saves a fourteenth of the CPU and takes
-a stream over 2.5 KB. Whoever sees it differently sets GOGC or GOMEMLIMIT: nothing here overrides
+GOGC stays as Go sets it. Half of it saves a seventh of a stream's memory for a fifth more CPU where
+thousands come at once, which is when CPU is short; twice of it saves next to no CPU and takes a
+stream to 3 KB. Whoever sees it differently sets GOGC or GOMEMLIMIT: nothing here overrides
 them.
 `
 
