@@ -5,12 +5,13 @@
 // user.html, sessions.html and error.html beside it. Parse the pair together and execute
 // "layout.html". The templates call one function, asset, which takes the name
 // of a file of this package and returns the address that it is served at.
-// They hold no words for people: those come in as .T.
+// They hold no words for people: those come in as .T. The operator's page, status.html, is
+// on its own and in English.
 package static
 
 import "embed"
 
 // Files is every asset, and the page templates below templates/.
 //
-//go:embed favicon.svg login.js scanlogin.css user.js templates/*.html
+//go:embed favicon.svg login.js scanlogin.css status.css status.js user.js templates/*.html
 var Files embed.FS

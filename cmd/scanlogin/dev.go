@@ -154,7 +154,9 @@ func devConfigs(cfg config.Config, o devOptions, database, wechatAddr string) [2
 	cfg.DatabaseURL = config.Secret(database)
 	cfg.DatabaseListenURL = cfg.DatabaseURL
 	cfg.WeChatAPIURL = &url.URL{Scheme: "http", Host: local(wechatAddr)}
+	cfg.Instance = "dev-1"
 	second := cfg
+	second.Instance = "dev-2"
 	second.Addr, second.OpsAddr = o.secondAddr, o.secondOps
 	return [2]config.Config{cfg, second}
 }
@@ -230,5 +232,8 @@ func (p program) sayWhatToOpen(cfg config.Config, phone string) {
 	users := demoUsers()
 	fmt.Fprintf(p.stdout, "\n  open this page:  %s/login\n", cfg.Origin())
 	fmt.Fprintf(p.stdout, "  scan here:       http://localhost:%s/\n", port(phone))
+	if cfg.OpsAddr != "" {
+		fmt.Fprintf(p.stdout, "  how it does:     http://%s/\n", local(cfg.OpsAddr))
+	}
 	fmt.Fprintf(p.stdout, "  log in as:       alice with %s, or bob with %s\n\n", strconv.Quote(users["alice"]), strconv.Quote(users["bob"]))
 }

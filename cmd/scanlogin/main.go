@@ -25,6 +25,7 @@ Usage:
   scanlogin dev                                  everything on a bare machine, WeChat simulated
   scanlogin migrate up|down|status               the database's schema, on demand
   scanlogin user add|passwd|list|unbind [NAME]   accounts from the shell
+  scanlogin status                               instances, pool, WeChat's quota, last errors
   scanlogin wechat check                         proves the account's settings, and says what is wrong
   scanlogin help [COMMAND]                       this, or a command's settings
   scanlogin --version
@@ -114,6 +115,8 @@ func commands(name string) (command, bool) {
 		return migrateCommand(), true
 	case "user":
 		return userCommand(), true
+	case "status":
+		return statusCommand(), true
 	case "wechat":
 		return wechatCommand(), true
 	}

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -17,8 +19,10 @@ import (
 	"scanlogin/internal/config"
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres"
+	"scanlogin/internal/status"
 	"scanlogin/internal/stream"
 	"scanlogin/internal/web"
+	"scanlogin/static"
 )
 
 // The contract promises an end within 10 s of SIGTERM, be it without a database.
@@ -46,13 +50,17 @@ type instance struct {
 	removed  *prometheus.CounterVec
 	limited  *prometheus.CounterVec
 	listener *postgres.Listener
+	troubles *status.Troubles
+	heart    *status.Heart
 	public   *server
 	ops      *server // nil: off
 }
 
 // newInstance wires an instance that listens already, but answers nobody yet.
 func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_ *instance, err error) {
-	i := &instance{cfg: cfg, logger: logger, removed: newRemoved(), limited: newLimited()}
+	troubles := &status.Troubles{}
+	logger = troubles.Watch(logger)
+	i := &instance{cfg: cfg, logger: logger, troubles: troubles, removed: newRemoved(), limited: newLimited()}
 	defer func() {
 		if err != nil {
 			i.close()
@@ -172,6 +180,7 @@ func (i *instance) site(ctx context.Context, logins *login.Service) (*web.Server
 
 // listen binds the addresses, so that a busy one is known before anything runs.
 func (i *instance) listen(ctx context.Context, site http.Handler, stats func() web.Stats) (err error) {
+	i.heart = i.newHeart(stats)
 	if i.public, err = newServer(ctx, i.cfg.Addr, "ADDR", site, i.logger); err != nil {
 		return err
 	}
@@ -181,8 +190,38 @@ func (i *instance) listen(ctx context.Context, site http.Handler, stats func() w
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(i.removed, i.limited)
 	registerMetrics(metrics, i.hub, stats, postgres.Quota{DB: i.db, AppID: i.cfg.WeChatAppID})
-	i.ops, err = newServer(ctx, i.cfg.OpsAddr, "OPS_ADDR", web.OpsHandler(i.ready, metrics, i.logger), i.logger)
+	ops := &web.Ops{
+		Ready: i.ready, Metrics: metrics, Stopping: i.hub.Draining,
+		Report: postgres.Status{DB: i.db}.Report, Logger: i.logger,
+	}
+	opsHandler, err := ops.Handler(static.Files)
+	if err != nil {
+		return err
+	}
+	i.ops, err = newServer(ctx, i.cfg.OpsAddr, "OPS_ADDR", opsHandler, i.logger)
 	return err
+}
+
+func hostName() string {
+	name, _ := os.Hostname() // on Linux it always has one
+	return name
+}
+
+// newHeart tells the other instances, and the operator, of this one.
+func (i *instance) newHeart(stats func() web.Stats) *status.Heart {
+	beat := status.Beat{ID: login.NewSecret().ID(), Name: cmp.Or(i.cfg.Instance, hostName()), Version: version()}
+	return &status.Heart{
+		Store:  postgres.Status{DB: i.db},
+		Logger: i.logger,
+		Now: func() status.Beat {
+			b := beat
+			b.Streams, b.Draining, b.Troubles, b.CallbackAge = i.hub.Len(), i.hub.Draining(), i.troubles.Last(), status.NoCallback
+			if at := stats().LastCallback; !at.IsZero() {
+				b.CallbackAge = time.Since(at)
+			}
+			return b
+		},
+	}
 }
 
 // notify wakes the streams of this very instance, and tells the others.
@@ -215,6 +254,7 @@ func (i *instance) run(ctx context.Context) error {
 	work.Go(func() { _ = i.hub.Run(background) })
 	work.Go(func() { i.reserve.Run(ctx) }) // no new codes once we stop
 	work.Go(func() { i.housekeeper().Run(ctx) })
+	work.Go(func() { i.heart.Run(background) })
 	i.logger.InfoContext(ctx, "scanlogin is up", "version", version(), "addr", i.public.addr(), "public_url", i.cfg.Origin())
 	i.logger.InfoContext(ctx, "what a scan does", "confirm", i.cfg.Confirm, "meaning", scanMeans(i.cfg.Confirm))
 

@@ -26,6 +26,7 @@ type Config struct {
 
 	Addr           string         `env:"ADDR" groups:"web" envDefault:":8080" example:":8080" meaning:"where public HTTP listens"`
 	OpsAddr        string         `env:"OPS_ADDR" groups:"web" envDefault:"127.0.0.1:9090" example:"127.0.0.1:9090" meaning:"where /metrics, /healthz and /readyz listen; set to nothing: off"`
+	Instance       string         `env:"INSTANCE" groups:"web" shown:"the host's name" example:"login-1" meaning:"what this instance is called, for the operator"`
 	PublicURL      *url.URL       `env:"PUBLIC_URL" groups:"web wechat" envDefault:"http://localhost:8080" example:"https://login.example.com" meaning:"the origin that browsers and WeChat see; https turns on Secure and __Host- cookies and HSTS"`
 	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES" groups:"web" example:"10.0.0.0/8,192.0.2.7" meaning:"addresses and CIDRs of proxies whose X-Forwarded-For is believed"`
 	PlaceHeader    string         `env:"PLACE_HEADER" groups:"web" example:"CF-IPCity" meaning:"the header in which a trusted proxy says roughly where a browser is, for the words to the phone and the list of sessions"`

@@ -271,6 +271,14 @@ func (in window) open(t testing.TB, url string) *tab {
 
 func (in window) openIn(t testing.TB, url, state string) *tab {
 	t.Helper()
+	p := in.visit(t, url)
+	p.awaitState(state)
+	return p
+}
+
+// visit opens any page.
+func (in window) visit(t testing.TB, url string) *tab {
+	t.Helper()
 	p := &tab{t: t}
 	ctx, cancel := chromedp.NewContext(in.ctx, chromedp.WithListener(p.hear))
 	p.ctx = ctx
@@ -290,7 +298,6 @@ func (in window) openIn(t testing.TB, url, state string) *tab {
 		p.do(chromedp.EmulateViewport(in.width, 640, chromedp.EmulateMobile, chromedp.EmulateTouch))
 	}
 	p.navigate(url)
-	p.awaitState(state)
 	return p
 }
 

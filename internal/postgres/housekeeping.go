@@ -75,6 +75,9 @@ func (h *Housekeeper) chores() []chore {
 		})},
 		{"scene", 60, h.forgetLogins()},
 		{"rate_limit", 10, h.forgetLimits()},
+		{"instance", 60, full(func(ctx context.Context, most int32) (int64, error) {
+			return h.DB.relaxed.RemoveInstances(ctx, most)
+		})},
 	}
 }
 

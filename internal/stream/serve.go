@@ -89,6 +89,36 @@ func WriteOnce(w http.ResponseWriter, r *http.Request, event []byte) error {
 	return nil
 }
 
+// Live streams what next returns as events of this name, at once and then every so often,
+// until the browser leaves or next returns an error: for the few who watch an instance, of
+// which each keeps a goroutine. The error is next's, or that w can't carry a stream.
+func Live(w http.ResponseWriter, r *http.Request, name string, every time.Duration, next func() (any, error)) error {
+	out := flusher{w, http.NewResponseController(w), 5 * time.Second}
+	_ = out.SetReadDeadline(time.Time{}) // as in stay
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for first := true; ; first = false {
+		data, err := next()
+		if err != nil {
+			return err
+		}
+		text := event(name, data)
+		if first {
+			setHeader(w.Header())
+			w.WriteHeader(http.StatusOK)
+			text = append(greeting(), text...)
+		}
+		if err := out.send(text); err != nil {
+			return unsupported(err)
+		}
+		select {
+		case <-tick.C:
+		case <-r.Context().Done():
+			return nil
+		}
+	}
+}
+
 // setHeader: no-transform and X-Accel-Buffering keep proxies from holding events back.
 func setHeader(head http.Header) {
 	head.Set("Content-Type", "text/event-stream")

@@ -40,6 +40,7 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	s.heard.Store(time.Now().UnixMilli())
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), callbackDeadline)
 	defer cancel()
 	text, err := through(ctx, &s.callbacks, func() (words, error) { return s.answer(ctx, m) })

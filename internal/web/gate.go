@@ -76,10 +76,11 @@ func (g *gate) enter(ctx context.Context) error {
 	}
 }
 
-// Stats counts, since the start, what was turned away or waited in vain.
+// Stats is what happened since the start.
 type Stats struct {
-	CallbacksTurnedAway uint64 // answered with 503: WeChat pushes again
-	StreamsTurnedAway   uint64 // told to come back a little later
+	CallbacksTurnedAway uint64    // answered with 503: WeChat pushes again
+	StreamsTurnedAway   uint64    // told to come back a little later
+	LastCallback        time.Time // when WeChat's last genuine push came; zero: none yet
 }
 
 // Stats returns the counts so far.
@@ -87,5 +88,13 @@ func (s *Server) Stats() Stats {
 	return Stats{
 		CallbacksTurnedAway: s.callbacks.away.Load(),
 		StreamsTurnedAway:   s.checks.away.Load() + s.begins.away.Load() + s.resumes.away.Load(),
+		LastCallback:        s.lastCallback(),
 	}
+}
+
+func (s *Server) lastCallback() time.Time {
+	if at := s.heard.Load(); at != 0 {
+		return time.UnixMilli(at)
+	}
+	return time.Time{}
 }

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"net/url"
 	"sync"
+	"sync/atomic"
 
 	"github.com/labstack/echo/v4"
 
@@ -57,6 +58,7 @@ type Server struct {
 	foreign *http.CrossOriginProtection
 
 	pictures pictures
+	heard    atomic.Int64 // when WeChat's last genuine push came, in ms since 1970
 
 	extractIP echo.IPExtractor
 	proxyHint sync.Once
