@@ -11,9 +11,15 @@ import (
 	"scanlogin/internal/postgres/postgrestest"
 )
 
-// A bare machine, nothing configured: dev brings all that a login needs.
-func TestDev(t *testing.T) {
-	t.Parallel()
+// dev is `scanlogin dev`: a bare machine, nothing configured.
+type dev struct {
+	w        *world
+	wechat   string // where the phone is
+	database string
+}
+
+func startDev(t *testing.T) dev {
+	t.Helper()
 	data, err := os.MkdirTemp("/tmp", "scanlogin-dev-") // t.TempDir can't be entered by PostgreSQL's user
 	if err != nil {
 		t.Fatal(err)
@@ -31,10 +37,17 @@ func TestDev(t *testing.T) {
 		"--addr", w.a.addr, "--ops-addr", w.a.ops, "--second-addr", w.b.addr, "--second-ops-addr", w.b.ops, "--wechat-addr", wechat)
 	w.a.awaitReady()
 	eventually(t, "dev says what to open", func() bool { return strings.Contains(w.a.log.String(), w.a.url("/login")) })
+	return dev{w, wechat, "postgres:///postgres?user=postgres&host=" + data + "/run"}
+}
 
+// Dev brings all that a login needs.
+func TestDev(t *testing.T) {
+	t.Parallel()
+	d := startDev(t)
+	w := d.w
 	scan := func(b *browser, who string) {
 		t.Helper()
-		a := b.do(http.MethodPost, "http://"+wechat+"/sim/scan", form("user", who, "latest", "true"), "Sec-Fetch-Site", "").want(t, http.StatusOK)
+		a := b.do(http.MethodPost, "http://"+d.wechat+"/sim/scan", form("user", who, "latest", "true"), "Sec-Fetch-Site", "").want(t, http.StatusOK)
 		w.keep(a.json(t, "openid").(string))
 	}
 	b := newBrowser(t, w)
