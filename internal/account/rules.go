@@ -1,8 +1,10 @@
 package account
 
 import (
+	_ "embed"
 	"fmt"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -39,9 +41,9 @@ func nameRune(r rune) bool {
 	return unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("._-@+", r)
 }
 
-// checkPassword says whether a password may be chosen. Only its length
-// counts: rules about kinds of characters make passwords worse (NIST SP
-// 800-63B, section 3.1.1.2).
+// checkPassword says whether a password may be chosen. Its length counts, and that it isn't
+// among those that are tried first; rules about kinds of characters make passwords worse
+// (NIST SP 800-63B, section 3.1.1.2).
 func checkPassword(password string) error {
 	if len(password) > maxPasswordBytes {
 		return fmt.Errorf("%w: more than %d bytes", ErrPassword, maxPasswordBytes)
@@ -49,5 +51,31 @@ func checkPassword(password string) error {
 	if utf8.RuneCountInString(password) < minPasswordRunes {
 		return fmt.Errorf("%w: fewer than %d characters", ErrPassword, minPasswordRunes)
 	}
+	if common(password) || isDate(password) {
+		return fmt.Errorf("%w: one of the most common ones", ErrPassword)
+	}
 	return nil
+}
+
+// commonPasswords are the most frequent ones of at least minPasswordRunes characters in what
+// was stolen elsewhere, dates left out: a line each, in lower case, after the lists of
+// zxcvbn-ts (MIT), and of SecLists (MIT) for those that are frequent in China.
+//
+//go:embed common.txt
+var commonPasswords string
+
+// common says that a password is on the list, in whatever case.
+func common(password string) bool {
+	return !strings.Contains(password, "\n") && strings.Contains("\n"+commonPasswords, "\n"+strings.ToLower(password)+"\n")
+}
+
+// isDate says that a password is a day of the last or this century in digits: whose birthday
+// it is, is easily found out, and there are too many to list.
+func isDate(password string) bool {
+	for _, layout := range []string{"20060102", "02012006", "01022006"} {
+		if day, err := time.Parse(layout, password); err == nil && day.Year() >= 1900 && day.Year() < 2100 {
+			return true
+		}
+	}
+	return false
 }

@@ -2,6 +2,7 @@ package account
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -39,7 +40,12 @@ func TestCleanName(t *testing.T) {
 
 func TestCheckPassword(t *testing.T) {
 	for in, want := range map[string]string{
-		"12345678":                 "",
+		"87654320":                 "",
+		"correct horse battery":    "",
+		"password of mine":         "", // more than one that is common
+		"20261345":                 "", // no date
+		"18991231":                 "", // nobody's birthday
+		"password\nfootball":       "", // two that are common, in one that isn't
 		"密码密码密码密码":                 "",
 		"        ":                 "",
 		"\x00\xff\n\t\x00\xff\n\t": "",
@@ -49,6 +55,13 @@ func TestCheckPassword(t *testing.T) {
 		"":                         "fewer than 8 characters",
 		strings.Repeat("x", 1025):  "more than 1024 bytes",
 		strings.Repeat("密码密码密码密码", 100): "more than 1024 bytes",
+		"12345678":   "most common",
+		"PassWord":   "most common",
+		"1qaz2wsx":   "most common",
+		"woaini1314": "most common",
+		"19861010":   "most common",
+		"31122001":   "most common",
+		"12312001":   "most common",
 	} {
 		err := checkPassword(in)
 		if want == "" && err != nil {
@@ -56,6 +69,24 @@ func TestCheckPassword(t *testing.T) {
 		}
 		if want != "" && (!errors.Is(err, ErrPassword) || !strings.Contains(err.Error(), want)) {
 			t.Errorf("checkPassword(%d bytes) = %v, want %q", len(in), err, want)
+		}
+	}
+}
+
+// A word that could not be chosen anyway, or that is written otherwise than it is looked for,
+// would be on the list in vain.
+func TestCommonPasswordsAreFound(t *testing.T) {
+	words := strings.Split(strings.TrimSuffix(commonPasswords, "\n"), "\n")
+	if len(words) < 3000 { // as OWASP ASVS v5.0.0-6.2.4 asks for
+		t.Errorf("%d common passwords", len(words))
+	}
+	if !slices.IsSorted(words) || len(slices.Compact(slices.Clone(words))) != len(words) {
+		t.Error("the list is in no order, or holds a word twice")
+	}
+	for _, word := range words {
+		err := checkPassword(word)
+		if err == nil || !strings.Contains(err.Error(), "most common") || isDate(word) {
+			t.Errorf("checkPassword(%q) = %v", word, err)
 		}
 	}
 }

@@ -424,7 +424,7 @@ func passwordChanged(s story) {
 func passwordRefused(s story) {
 	s.account(s, "refused")
 	b, other := s.signedIn("refused", s.a), s.signedIn("refused", s.a)
-	const next = "another long password"
+	const next, rule = "another long password", "A password has at least 8 characters, and is neither a common one nor a date."
 	s.keep(next)
 	for _, c := range []struct {
 		current, next, code, text string
@@ -432,8 +432,9 @@ func passwordRefused(s story) {
 	}{
 		{"not it, surely", next, "wrong_password", "The current password is wrong.", http.StatusForbidden},
 		{"", next, "wrong_password", "The current password is wrong.", http.StatusForbidden},
-		{password, "short", "invalid_password", "A password has at least 8 characters.", http.StatusBadRequest},
-		{password, "", "invalid_password", "A password has at least 8 characters.", http.StatusBadRequest},
+		{password, "short", "invalid_password", rule, http.StatusBadRequest},
+		{password, "", "invalid_password", rule, http.StatusBadRequest},
+		{password, "woaini1314", "invalid_password", rule, http.StatusBadRequest},
 	} {
 		a := b.post(s.b, "/user/password", jsonBody("current", c.current, "password", c.next)).want(s, c.status)
 		if a.json(s, "error") != c.code || len(a.set) > 0 {
