@@ -25,6 +25,7 @@ import (
 	"rsc.io/qr/coding"
 
 	"scanlogin/internal/account"
+	"scanlogin/internal/limit"
 	"scanlogin/internal/login"
 )
 
@@ -101,9 +102,14 @@ func TestCookiesAreForThisHostAndNoScript(t *testing.T) {
 		w := httptest.NewRecorder()
 		s.setLoginKey(w, login.Key{Scene: 7, Secret: login.NewSecret()})
 		s.setSession(w, account.NewToken())
+		s.Limits = &limit.Limiter{}
+		s.setKnown(w, "alice")
 		cookies := w.Result().Cookies()
-		if len(cookies) != 2 {
+		if len(cookies) != 3 {
 			t.Fatalf("%d cookies", len(cookies))
+		}
+		if known := cookies[2]; known.Name != strings.Replace(tt.login, "_login", "_known", 1) || known.Domain != "" {
+			t.Errorf("%s: got %s (domain %q)", tt.public, known.Name, known.Domain)
 		}
 		if l, ss := cookies[0], cookies[1]; l.Name != tt.login || ss.Name != tt.session || l.Domain != "" || ss.Domain != tt.domain {
 			t.Errorf("%s, %q: got %s (domain %q) and %s (domain %q)", tt.public, tt.domain, l.Name, l.Domain, ss.Name, ss.Domain)
@@ -346,6 +352,46 @@ func TestPagesAndAssets(t *testing.T) {
 	for _, path := range []string{"/static/", "/static/templates/login.html", "/static/../go.mod", "/static/static.go"} {
 		if w := get(path, ""); w.Code != 404 {
 			t.Errorf("%s: %d", path, w.Code)
+		}
+	}
+}
+
+// Whatever is answered, also to whom it is refused, the browser is told to trust little.
+func TestEveryAnswerHasTheSecurityHeaders(t *testing.T) {
+	for _, public := range []string{"https://login.example.com", "http://localhost:8080"} {
+		s, h, _ := newServer(t, public, func(c *Config) { c.AllowedOrigins = []string{"https://app.example.com"} })
+		want := map[string]string{
+			"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
+				"form-action 'self' https://app.example.com; base-uri 'none'; frame-ancestors 'none'",
+			"X-Content-Type-Options":       "nosniff",
+			"X-Frame-Options":              "DENY",
+			"Referrer-Policy":              "same-origin",
+			"Cross-Origin-Opener-Policy":   "same-origin",
+			"Cross-Origin-Resource-Policy": "same-origin",
+			"Permissions-Policy":           "camera=(), microphone=(), geolocation=()",
+			"Access-Control-Allow-Origin":  "",
+			"Strict-Transport-Security":    "",
+		}
+		if s.secure() {
+			want["Strict-Transport-Security"] = "max-age=31536000"
+		}
+		for _, request := range []string{
+			"GET /login", "GET /", "GET /nowhere", "PUT /login", "TRACE /login", "GET /auth/verify", "POST /login/complete", "POST /user/unbind",
+			"GET /wechat/callback", "GET " + s.assets.url("favicon.svg"), "GET /favicon.ico",
+		} {
+			method, path, _ := strings.Cut(request, " ")
+			r := httptest.NewRequestWithContext(t.Context(), method, path, nil)
+			r.Header.Set("Origin", "https://evil.example")
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			for name, value := range want {
+				if got := w.Header().Get(name); got != value {
+					t.Errorf("%s, %s: %s is %q, want %q", public, request, name, got, value)
+				}
+			}
+			if kept := w.Header().Get("Cache-Control"); kept != "no-store" && !strings.HasPrefix(path, "/static/") && path != "/favicon.ico" {
+				t.Errorf("%s: Cache-Control is %q", request, kept)
+			}
 		}
 	}
 }
