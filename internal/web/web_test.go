@@ -178,6 +178,7 @@ func TestErrorsInTheFormAskedFor(t *testing.T) {
 		{"GET", "/nowhere", "application/json", "", "", 404, "application/json; charset=utf-8", `"error":"not_found"`},
 		{"GET", "/nowhere", "", "", "", 404, "text/plain; charset=utf-8", "not_found"},
 		{"PUT", "/login", "application/json", "", "", 405, "application/json; charset=utf-8", `"error":"method_not_allowed"`},
+		{"TRACE", "/login", "", "", "", 405, "text/plain; charset=utf-8", "method_not_allowed"},
 		{"POST", "/login/complete", "", "", "", 409, "application/json; charset=utf-8", `"error":"not_ready"`},
 		{"POST", "/login/complete", "", "{", "application/json", 400, "application/json; charset=utf-8", `"error":"bad_request"`},
 		{"POST", "/login/complete", "", "<a/>", "text/xml", 415, "application/json; charset=utf-8", `"error":"bad_request"`},
