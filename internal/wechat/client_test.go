@@ -37,7 +37,7 @@ func mustFail(t *testing.T, err, kind error) {
 	if err == nil || kind != nil && !errors.Is(err, kind) {
 		t.Fatalf("error %v, want %v", err, kind)
 	}
-	for _, other := range []error{ErrBusy, ErrToken, ErrAppID, ErrSecret, ErrAddress, ErrQuota, ErrRate, ErrPermission, ErrBanned} {
+	for _, other := range []error{ErrBusy, ErrToken, ErrAppID, ErrSecret, ErrAddress, ErrQuota, ErrRate, ErrPermission, ErrBanned, ErrUnreachable} {
 		if other != kind && errors.Is(err, other) {
 			t.Errorf("error %v is %v too", err, other)
 		}
@@ -102,6 +102,34 @@ func TestCreateQRCodeRequest(t *testing.T) {
 	got, err := c.CreateQRCode(t.Context(), 7, 60*time.Second)
 	if err != nil || got != (Ticket{"gQH", "http://weixin.qq.com/q/1", time.Minute}) {
 		t.Fatalf("CreateQRCode = %+v, %v", got, err)
+	}
+}
+
+const okSent = `{"errcode":0,"errmsg":"ok"}`
+
+func TestSendText(t *testing.T) {
+	const openID, text = "o6_bmjrPTlm6_2sgVt7hMZOPfL2M", "登录 <a&b> \"in\""
+	c := testClient(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		want := `{"touser":"` + openID + `","msgtype":"text","text":{"content":"登录 <a&b> \"in\""}}` // as it is, nothing escaped
+		if r.Method != "POST" || r.URL.Path != "/cgi-bin/message/custom/send" || r.URL.Query().Get("access_token") != testToken ||
+			strings.TrimSpace(string(body)) != want {
+			t.Errorf("%s %s %s", r.Method, r.URL, body)
+		}
+		io.WriteString(w, okSent)
+	})
+	if err := c.SendText(t.Context(), openID, text); err != nil {
+		t.Fatal(err)
+	}
+	for code, kind := range map[int]error{
+		40003: ErrUnreachable, 43004: ErrUnreachable, 43019: ErrUnreachable, 45015: ErrUnreachable, 45047: ErrUnreachable, 48002: ErrUnreachable,
+		48001: ErrPermission, 45009: ErrQuota, 44004: nil,
+	} {
+		err := testClient(t, answer(fmt.Sprintf(`{"errcode":%d,"errmsg":"no text for %s rid: 1"}`, code, openID))).SendText(t.Context(), openID, text)
+		mustFail(t, err, kind)
+		if strings.Contains(err.Error(), openID) || !strings.Contains(err.Error(), "rid: 1") {
+			t.Errorf("the error is %v", err)
+		}
 	}
 }
 

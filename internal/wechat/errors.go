@@ -17,6 +17,9 @@ var (
 	ErrRate       = errors.New("quota of the minute is spent")               // 45011
 	ErrPermission = errors.New("account has no permission for this call")    // 48001, not a verified service account
 	ErrBanned     = errors.New("account is banned from this call")           // 48004
+	// ErrUnreachable: not a follower (40003, 43004), not in time after something that the
+	// user did (45015), too many messages since (45047), or the user wants none (43019, 48002).
+	ErrUnreachable = errors.New("user can't be written to now")
 )
 
 // APIError is what WeChat answered instead of a result. The HTTP status is 200
@@ -63,6 +66,8 @@ func (e *APIError) kind() error {
 		return ErrPermission
 	case 48004:
 		return ErrBanned
+	case 40003, 43004, 43019, 45015, 45047, 48002:
+		return ErrUnreachable
 	}
 	return nil
 }
