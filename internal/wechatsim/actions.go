@@ -318,9 +318,9 @@ func (p params) apiFault(f *Faults) error {
 	}
 	endpoint := cmp.Or(p["endpoint"], AnyEndpoint)
 	switch endpoint {
-	case AnyEndpoint, EndpointStableToken, EndpointToken, EndpointQRCode, EndpointCallbackIP:
+	case AnyEndpoint, EndpointStableToken, EndpointToken, EndpointQRCode, EndpointCallbackIP, EndpointSend:
 	default:
-		return requestError("endpoint has to be one of * stable_token token qrcode/create getcallbackip")
+		return requestError("endpoint has to be one of * stable_token token qrcode/create getcallbackip message/custom/send")
 	}
 	if f.API == nil {
 		f.API = map[string]APIFault{}

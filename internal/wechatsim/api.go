@@ -19,6 +19,8 @@ const (
 	codeBusy           = -1
 	codeTokenInvalid   = 40001
 	codeGrantType      = 40002
+	codeOpenID         = 40003
+	codeMessageType    = 40008
 	codeAppID          = 40013
 	codeTokenMalformed = 40014
 	codeActionInfo     = 40053
@@ -30,8 +32,12 @@ const (
 	codeSecretMissing  = 41004
 	codeTokenExpired   = 42001
 	codeNeedsPost      = 43002
+	codeEmptyContent   = 44004
+	codeContentSize    = 45002
 	codeDailyQuota     = 45009
 	codeMinuteQuota    = 45011
+	codeOutOfTime      = 45015
+	codeOutOfCount     = 45047
 	codeDataFormat     = 47001
 	codeUnauthorized   = 48001
 	codeBanned         = 48004
@@ -56,6 +62,10 @@ func (e apiError) text() string {
 		return "invalid credential, access_token is invalid or not latest, could get access_token by getStableAccessToken, more details at https://mmbizurl.cn/s/JtxxFh33r"
 	case codeGrantType:
 		return "invalid grant_type"
+	case codeOpenID:
+		return "invalid openid"
+	case codeMessageType:
+		return "invalid message type"
 	case codeAppID:
 		return "invalid appid"
 	case codeTokenMalformed:
@@ -80,6 +90,14 @@ func (e apiError) text() string {
 		return "reach max api daily quota limit"
 	case codeMinuteQuota:
 		return "api minute-quota reach limit, must slower, retry next minute"
+	case codeEmptyContent:
+		return "empty content"
+	case codeContentSize:
+		return "content size out of limit"
+	case codeOutOfTime:
+		return "response out of time limit or subscription is canceled"
+	case codeOutOfCount:
+		return "out of response count limit"
 	case codeDataFormat:
 		return "data format error"
 	case codeUnauthorized:

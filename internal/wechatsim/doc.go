@@ -10,5 +10,5 @@
 // What it imitates is described at
 // https://developers.weixin.qq.com/doc/service/guide/: access tokens
 // (getAccessToken, getStableAccessToken), QR codes with parameters, event pushes,
-// passive replies and message encryption. Everything is held in memory.
+// passive replies, customer-service texts and message encryption. Everything is held in memory.
 package wechatsim

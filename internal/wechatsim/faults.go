@@ -12,6 +12,7 @@ const (
 	EndpointToken       = "token"
 	EndpointQRCode      = "qrcode/create"
 	EndpointCallbackIP  = "getcallbackip"
+	EndpointSend        = "message/custom/send"
 	AnyEndpoint         = "*" // in Faults.API: every endpoint that has no entry of its own
 )
 

@@ -143,7 +143,7 @@ func weather(f Faults, t texts) []string {
 	if f.APILatency > 0 {
 		out = append(out, t.Latency+": "+f.APILatency.String())
 	}
-	for _, endpoint := range []string{AnyEndpoint, EndpointStableToken, EndpointToken, EndpointQRCode, EndpointCallbackIP} {
+	for _, endpoint := range []string{AnyEndpoint, EndpointStableToken, EndpointToken, EndpointQRCode, EndpointCallbackIP, EndpointSend} {
 		fault, ok := f.API[endpoint]
 		if !ok {
 			continue
@@ -182,7 +182,7 @@ func linker() func(string) template.HTML {
 func (pageView) ErrorCodes() []int {
 	return []int{
 		codeBusy, codeTokenInvalid, codeAppID, codeTokenMalformed, codeAppSecret, codeAddress,
-		codeTokenExpired, codeDailyQuota, codeMinuteQuota, codeUnauthorized, codeBanned,
+		codeTokenExpired, codeDailyQuota, codeMinuteQuota, codeOutOfTime, codeOutOfCount, codeUnauthorized, codeBanned,
 	}
 }
 

@@ -32,6 +32,7 @@ func (s *Server) Scan(ctx context.Context, openid, ticket string) (Delivery, err
 	code.Scans++
 	e := event{openid: openid, created: time.Now(), name: "SCAN", key: code.scene(), ticket: code.Ticket}
 	s.note(p, Scanned, code.scene())
+	p.allow(allowedByAct, actedWindow)
 	if !p.Follower {
 		e.name, e.key = "subscribe", "qrscene_"+code.scene()
 		s.follow(p)
@@ -64,6 +65,7 @@ func (s *Server) Follow(ctx context.Context, openid string) (Delivery, error) {
 // follow wants the server's lock.
 func (s *Server) follow(p *person) {
 	p.Follower = true
+	p.allow(allowedByAct, actedWindow)
 	s.note(p, Followed, "")
 }
 
@@ -74,7 +76,7 @@ func (s *Server) Unsubscribe(ctx context.Context, openid string) (Delivery, erro
 		if !p.Follower {
 			return event{}, ErrNotFollower
 		}
-		p.Follower = false
+		p.Follower, p.allowed = false, nil
 		s.note(p, Unfollowed, "")
 		return event{name: "unsubscribe"}, nil
 	})
@@ -88,6 +90,7 @@ func (s *Server) Say(ctx context.Context, openid, text string) (Delivery, error)
 			return event{}, ErrNotFollower
 		}
 		s.note(p, Said, text)
+		p.allow(allowedByText, wroteWindow)
 		s.sent++
 		id := time.Now().UnixMilli()<<20 | int64(s.sent&0xfffff) // 20 bits
 		return event{text: text, msgID: strconv.FormatInt(id, 10)}, nil

@@ -17,6 +17,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle("/cgi-bin/token", s.endpoint(EndpointToken, s.apiToken))
 	mux.Handle("/cgi-bin/qrcode/create", s.endpoint(EndpointQRCode, s.authorized(s.apiCreateCode)))
 	mux.Handle("/cgi-bin/getcallbackip", s.endpoint(EndpointCallbackIP, s.authorized(s.apiCallbackIP)))
+	mux.Handle("/cgi-bin/message/custom/send", s.endpoint(EndpointSend, s.authorized(s.apiSend)))
 	mux.Handle("/cgi-bin/", s.endpoint("unknown", func(*http.Request) (any, error) { return nil, apiError(codeURL) }))
 	mux.HandleFunc("GET /cgi-bin/showqrcode", s.showCode)
 

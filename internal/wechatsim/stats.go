@@ -11,6 +11,7 @@ type Stats struct {
 	Pushes     int            `json:"pushes"`      // events and messages, a duplicate counts again
 	Tries      int            `json:"tries"`       // posts for them, dropped ones included
 	Replies    int            `json:"replies"`     // text replies that a phone showed
+	Messages   int            `json:"messages"`    // texts that the account sent by itself
 	Failures   int            `json:"failures"`    // pushes that ended in the failure notice
 }
 

@@ -27,6 +27,7 @@ const (
 	Unfollowed MessageKind = "unfollow" // the user left
 	Said       MessageKind = "say"      // the user wrote Text
 	Replied    MessageKind = "reply"    // the account answered Text
+	Sent       MessageKind = "message"  // the account wrote Text by itself
 	Failed     MessageKind = "failure"  // WeChat says that the account doesn't work
 )
 
@@ -39,7 +40,8 @@ type Message struct {
 
 type person struct {
 	User
-	messages []Message // oldest first, at most keptMessages
+	messages []Message   // oldest first, at most keptMessages
+	allowed  []allowance // what the account may write by itself
 }
 
 // people holds the users. Its methods want the server's lock.
