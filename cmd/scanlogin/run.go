@@ -52,6 +52,7 @@ type instance struct {
 	listener *postgres.Listener
 	troubles *status.Troubles
 	heart    *status.Heart
+	teller   *account.Teller
 	public   *server
 	ops      *server // nil: off
 }
@@ -78,7 +79,8 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 	if err = i.db.AddWeChatAccount(ctx, cfg.WeChatAppID); err != nil {
 		return nil, fmt.Errorf("adding the Official Account: %w", err)
 	}
-	makeCode := tickets(cfg, i.db, logger)
+	client := sharedClient(cfg, i.db, logger)
+	makeCode := tickets(cfg, client, i.db, logger)
 	i.reserve = &login.Reserve{
 		Store:    postgres.Reserve{DB: i.db, Holder: login.NewSecret().ID()},
 		Tickets:  makeCode,
@@ -123,6 +125,8 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 	if err != nil {
 		return nil, err
 	}
+	i.teller = account.NewTeller(postgres.Notices{DB: i.db}, site.Tells, client.SendText, logger)
+	site.TellPhones = i.teller.Wake
 	handler, err := site.Handler()
 	if err != nil {
 		return nil, err
@@ -252,7 +256,8 @@ func (i *instance) run(ctx context.Context) error {
 	work.Go(func() { i.notifier.Run(background) })
 	work.Go(func() { i.listener.Run(background) })
 	work.Go(func() { _ = i.hub.Run(background) })
-	work.Go(func() { i.reserve.Run(ctx) }) // no new codes once we stop
+	work.Go(func() { i.teller.Run(background) }) // requests that end last are told of, too
+	work.Go(func() { i.reserve.Run(ctx) })       // no new codes once we stop
 	work.Go(func() { i.housekeeper().Run(ctx) })
 	work.Go(func() { i.heart.Run(background) })
 	i.logger.InfoContext(ctx, "scanlogin is up", "version", version(), "addr", i.public.addr(), "public_url", i.cfg.Origin())

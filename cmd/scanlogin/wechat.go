@@ -43,12 +43,17 @@ func fetchToken(cfg config.Config, client *wechat.Client) func(context.Context) 
 	return client.StableToken
 }
 
-// tickets makes QR codes by the WeChat API, with what all instances know of its quota.
-func tickets(cfg config.Config, db *postgres.DB, logger *slog.Logger) func(context.Context, int32, time.Duration) (login.Ticket, error) {
+// sharedClient is WeChat's API with the access token that all instances share.
+func sharedClient(cfg config.Config, db *postgres.DB, logger *slog.Logger) *wechat.Client {
 	client := newClient(cfg)
 	client.Token = postgres.Tokens{DB: db, AppID: cfg.WeChatAppID, Fetch: fetchToken(cfg, client), Failed: func(err error) {
 		logger.Warn("no new access token; going on with the old one while it works", "err", err)
 	}}
+	return client
+}
+
+// tickets makes QR codes by the WeChat API, with what all instances know of its quota.
+func tickets(cfg config.Config, client *wechat.Client, db *postgres.DB, logger *slog.Logger) func(context.Context, int32, time.Duration) (login.Ticket, error) {
 	quota := postgres.Quota{DB: db, AppID: cfg.WeChatAppID}
 	return func(ctx context.Context, scene int32, ttl time.Duration) (login.Ticket, error) {
 		ctx, cancel := context.WithTimeout(ctx, ticketDeadline)

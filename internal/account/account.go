@@ -84,14 +84,15 @@ type Store interface {
 	// password's hash as it was stored. It returns [ErrNoUser].
 	UserByName(ctx context.Context, name string) (u User, passwordHash string, err error)
 	// SetPasswordHash sets another password, and ends every session of the
-	// user. It returns [ErrNoUser].
+	// user. It returns [ErrNoUser]. This, ChangePasswordHash, Unbind and a bind
+	// leave a [Notice].
 	SetPasswordHash(ctx context.Context, userID int64, hash string) error
 	// ChangePasswordHash sets another password, gives the session that asks
 	// for it a new token, and ends the user's other sessions; it returns how
 	// many. It returns [ErrNoSession] where the session was ended meanwhile,
 	// and [ErrCredentials] where the password was changed since the user was
 	// looked up; nothing has changed then.
-	ChangePasswordHash(ctx context.Context, u User, hash string, session, rotated [32]byte, idle time.Duration) (ended int, err error)
+	ChangePasswordHash(ctx context.Context, u User, hash string, session, rotated [32]byte, idle time.Duration, from Origin) (ended int, err error)
 	// Rehash replaces the hash by another one of the same password, unless
 	// it is no longer the one that it was.
 	Rehash(ctx context.Context, userID int64, was, hash string) error
@@ -100,9 +101,15 @@ type Store interface {
 
 	// Unbind removes the user's ties to WeChat users and returns how many
 	// there were; none is no error.
-	Unbind(ctx context.Context, userID int64) (ties int, err error)
+	Unbind(ctx context.Context, userID int64, from Origin) (ties int, err error)
 	// Identities returns the user's ties to WeChat users, oldest first.
 	Identities(ctx context.Context, userID int64) ([]Identity, error)
+	// Notices returns what the user is to be told and no phone was; the newest
+	// first, without those which a phone may be told of until patience is over.
+	Notices(ctx context.Context, userID int64, patience time.Duration) ([]Notice, error)
+	// SeenNotices removes these notices of the user and returns how many there
+	// were.
+	SeenNotices(ctx context.Context, userID int64, ids []int64) (seen int, err error)
 
 	// CreateSession starts a session that ends ttl from now, and ends the one
 	// that it replaces. It returns [ErrCredentials] where the user's password

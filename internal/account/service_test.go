@@ -17,6 +17,7 @@ type memory struct {
 	users    map[int64]*row
 	sessions map[[32]byte]Session
 	saw      int // sessions noted as seen
+	notices  []Notice
 }
 
 type row struct {
@@ -62,6 +63,7 @@ func (m *memory) SetPasswordHash(_ context.Context, userID int64, hash string) e
 	}
 	m.setPassword(userID, hash)
 	m.endSessions(userID)
+	m.note(NoticePasswordChanged, Origin{})
 	return nil
 }
 
@@ -74,13 +76,31 @@ func (m *memory) ListUsers(context.Context) ([]Listed, error) {
 	return all, nil
 }
 
-func (m *memory) Unbind(_ context.Context, userID int64) (int, error) {
+// note keeps the notices of all users together.
+func (m *memory) note(kind NoticeKind, from Origin) {
+	m.notices = append([]Notice{{ID: int64(len(m.notices) + 1), Kind: kind, At: time.Now(), Origin: from}}, m.notices...)
+}
+
+func (m *memory) Notices(context.Context, int64, time.Duration) ([]Notice, error) {
+	return m.notices, nil
+}
+
+func (m *memory) SeenNotices(_ context.Context, _ int64, ids []int64) (int, error) {
+	was := len(m.notices)
+	m.notices = slices.DeleteFunc(m.notices, func(n Notice) bool { return slices.Contains(ids, n.ID) })
+	return was - len(m.notices), nil
+}
+
+func (m *memory) Unbind(_ context.Context, userID int64, from Origin) (int, error) {
 	r, ok := m.users[userID]
 	if !ok {
 		return 0, nil
 	}
 	n := len(r.ties)
 	r.ties = nil
+	if n > 0 {
+		m.note(NoticeUnbound, from)
+	}
 	return n, nil
 }
 
@@ -95,7 +115,7 @@ func (m *memory) Rehash(_ context.Context, userID int64, was, hash string) error
 	return nil
 }
 
-func (m *memory) ChangePasswordHash(_ context.Context, u User, hash string, session, rotated [32]byte, _ time.Duration) (int, error) {
+func (m *memory) ChangePasswordHash(_ context.Context, u User, hash string, session, rotated [32]byte, _ time.Duration, from Origin) (int, error) {
 	kept, ok := m.sessions[session]
 	if !ok {
 		return 0, ErrNoSession
@@ -106,6 +126,7 @@ func (m *memory) ChangePasswordHash(_ context.Context, u User, hash string, sess
 	ended := m.endSessions(u.ID) - 1
 	m.sessions[rotated] = kept
 	m.setPassword(u.ID, hash)
+	m.note(NoticePasswordChanged, from)
 	return ended, nil
 }
 
@@ -317,7 +338,7 @@ func TestUnbind(t *testing.T) {
 	if n, err := service.UnbindName(t.Context(), "ALICE"); err != nil || n != 2 {
 		t.Errorf("UnbindName = %d, %v, want 2", n, err)
 	}
-	if n, err := service.Unbind(t.Context(), alice.ID); err != nil || n != 0 {
+	if n, err := service.Unbind(t.Context(), alice.ID, Origin{}); err != nil || n != 0 {
 		t.Errorf("Unbind again = %d, %v, want 0", n, err)
 	}
 	if _, err := service.UnbindName(t.Context(), "bob"); !errors.Is(err, ErrNoUser) {
@@ -454,7 +475,7 @@ func TestChangePassword(t *testing.T) {
 	here, there := signIn(t, service, alice), signIn(t, service, alice)
 	change := func(token Token, current, password string, want error) (Token, int) {
 		t.Helper()
-		rotated, ended, err := service.ChangePassword(t.Context(), token, current, password)
+		rotated, ended, err := service.ChangePassword(t.Context(), token, current, password, Origin{})
 		if !errors.Is(err, want) || (err == nil) != (want == nil) {
 			t.Fatalf("changed from %q to %q: %v, want %v", current, password, err, want)
 		}

@@ -97,6 +97,23 @@ func TestChromium(t *testing.T) {
 			page.awaitPath("/login")
 			page.awaitState("waiting")
 		},
+		"what was done to the account is there until it is read": func(t *testing.T, in window) {
+			w.account(t, "reader")
+			page := in.open(t, w.front.url("/login?next=/user"))
+			page.fill("#username", "reader")
+			page.fill("#password", password)
+			page.key(kb.Enter)
+			page.awaitPath("/user")
+			page.press("#password summary")
+			page.fill("#current", password)
+			page.fill("#new", "battery staple")
+			page.press("#password-form .button")
+			page.awaitText("#notices-title", "Your account was changed")
+			page.await(`document.getElementById('notices').textContent.includes('The password was changed')`)
+			page.do(chromedp.Reload())
+			page.press("#notices-seen button")
+			page.await(`document.getElementById('notices') === null && document.getElementById('account-name') !== null`)
+		},
 		"a lost connection keeps the code": func(t *testing.T, in window) {
 			front := newFront(t, w.a.addr)
 			page := in.open(t, "http://"+front.addr()+"/login")

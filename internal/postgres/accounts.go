@@ -46,6 +46,9 @@ func (s Accounts) SetPasswordHash(ctx context.Context, userID int64, hash string
 		if n == 0 {
 			return account.ErrNoUser
 		}
+		if err := note(ctx, q, userID, account.NoticePasswordChanged, account.Origin{}); err != nil {
+			return err
+		}
 		return q.EndSessions(ctx, userID)
 	})
 }
@@ -68,10 +71,27 @@ func (s Accounts) ListUsers(ctx context.Context) ([]account.Listed, error) {
 	return users, nil
 }
 
-// Unbind removes the user's ties and returns how many there were.
-func (s Accounts) Unbind(ctx context.Context, userID int64) (int, error) {
-	n, err := s.DB.Queries.Unbind(ctx, userID)
-	return int(n), err
+// Unbind removes the user's ties, leaves word of it, and returns how many there were. Whoever
+// ties one right now is waited for, or waits for us: nobody's tie goes without a word.
+func (s Accounts) Unbind(ctx context.Context, userID int64, from account.Origin) (ties int, err error) {
+	err = s.DB.tx(ctx, func(q *pgstore.Queries) error {
+		if err := q.LockAccount(ctx, userID); err != nil {
+			return err
+		}
+		if err := note(ctx, q, userID, account.NoticeUnbound, from); err != nil {
+			return err
+		}
+		n, err := q.Unbind(ctx, userID)
+		if err == nil && n == 0 {
+			return errRollback
+		}
+		ties = int(n)
+		return err
+	})
+	if errors.Is(err, errRollback) {
+		return 0, nil
+	}
+	return ties, err
 }
 
 // Identities returns the user's ties, oldest first.

@@ -21,7 +21,7 @@ import (
 func TestNoStatementTakesATimeOfOurs(t *testing.T) {
 	t.Parallel()
 	// A time that the database gave, and gets back: it names a turn.
-	handedBack := []string{"SetTokenParams.Turn", "EndTokenFetchParams.Turn"}
+	handedBack := []string{"SetTokenParams.Turn", "EndTokenFetchParams.Turn", "EndNotice", "LeaveNotice"}
 	var taken []string
 	queries := reflect.TypeFor[*pgstore.Queries]()
 	for m := range queries.Methods() {

@@ -23,6 +23,9 @@ const (
 	// forgetBatch is how many scenes a statement locks. They are the next to be claimed,
 	// and a claim that meets claimSteps locked ones takes the pool for full.
 	forgetBatch = claimSteps / 2
+	// keepNotices is how long a notice waits to be read, which is longer than people stay away
+	// who use the account.
+	keepNotices = 90 * 24 * time.Hour
 	// housekeepingPatience bounds one statement.
 	housekeepingPatience = 30 * time.Second
 )
@@ -72,6 +75,9 @@ func (h *Housekeeper) chores() []chore {
 		})},
 		{"wechat_codes", 60, full(func(ctx context.Context, most int32) (int64, error) {
 			return h.DB.relaxed.RemoveCodes(ctx, most)
+		})},
+		{"notice", 60, full(func(ctx context.Context, most int32) (int64, error) {
+			return h.DB.relaxed.RemoveNotices(ctx, keepNotices, most)
 		})},
 		{"scene", 60, h.forgetLogins()},
 		{"rate_limit", 10, h.forgetLimits()},

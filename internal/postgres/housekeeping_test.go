@@ -113,6 +113,8 @@ func TestWhatIsOverIsRemovedAndNothingElse(t *testing.T) {
 	}
 	asked(1200, "-1 s")
 	asked(1, "1 min")
+	w.exec(`INSERT INTO scanlogin.notice (account_id, kind, at, browser, place, openids)
+		SELECT 1, 'bound', now() - interval '1 day' * (n % 2 * 2 + 89), '', '', '{}' FROM generate_series(1, 2600) n`)
 	const today = "(now() AT TIME ZONE 'Asia/Shanghai')::date"
 	w.exec("INSERT INTO scanlogin.wechat_codes SELECT $1, "+today+" - n, 7 FROM generate_series(0, 400) n", appID)
 	l := w.show()
@@ -124,7 +126,7 @@ func TestWhatIsOverIsRemovedAndNothingElse(t *testing.T) {
 	before := w.row(held.Scene)
 
 	h := w.keepHouse()
-	want := map[string]int64{"web_session": 2500, "wechat_push": 1500, "confirmation": 1200, "wechat_codes": 34, "scene": 1}
+	want := map[string]int64{"web_session": 2500, "wechat_push": 1500, "confirmation": 1200, "notice": 1300, "wechat_codes": 34, "scene": 1}
 	await(t, "the end of what is over", func() bool { return maps.Equal(h.counts(), want) })
 	h.awaitRounds(t, 2)
 	h.stop()
@@ -137,6 +139,9 @@ func TestWhatIsOverIsRemovedAndNothingElse(t *testing.T) {
 	if n := w.confirmations(); n != 1 {
 		t.Errorf("%d questions kept", n)
 	}
+	if n := w.notices(); n != 1300 {
+		t.Errorf("%d notices kept", n)
+	}
 	if kept := get[string](w, "SELECT string_agg(convert_from(id, 'UTF8'), ' ') FROM scanlogin.wechat_push"); kept != "kept" {
 		t.Errorf("pushes kept: %s", kept)
 	}
@@ -147,7 +152,7 @@ func TestWhatIsOverIsRemovedAndNothingElse(t *testing.T) {
 		t.Error("a login that goes on was changed")
 	}
 	// A claim looks at 16 scenes in a row, of which others hold some.
-	if diff := cmp.Diff(map[string]int32{"RemoveSessions": 1000, "RemovePushes": 1000, "RemoveConfirmations": 1000, "RemoveCodes": 1000, "ForgetLogins": 8, "RemoveInstances": 1000}, h.most); diff != "" {
+	if diff := cmp.Diff(map[string]int32{"RemoveSessions": 1000, "RemovePushes": 1000, "RemoveConfirmations": 1000, "RemoveNotices": 1000, "RemoveCodes": 1000, "ForgetLogins": 8, "RemoveInstances": 1000}, h.most); diff != "" {
 		t.Errorf("rows that statements lock (-want +got):\n%s", diff)
 	}
 	if left := get[int](w, "SELECT count(*) FROM scanlogin.lease WHERE name = 'housekeeping'"); left != 0 {

@@ -209,7 +209,10 @@ func (s Logins) Bind(ctx context.Context, ref login.Ref, owner login.Owner, sess
 			if err == nil && n == 0 {
 				return errRollback
 			}
-			return err
+			if err != nil {
+				return err
+			}
+			return note(ctx, q, owner.ID, account.NoticeBound, account.Origin{Browser: session.Browser, Place: session.Place})
 		})
 		if errors.Is(err, errRollback) {
 			return 0, nil

@@ -16,7 +16,7 @@ import (
 	"scanlogin/internal/postgres/postgrestest"
 )
 
-const migrations = 8
+const migrations = 9
 
 // emptyDatabase is one without our schema.
 func emptyDatabase(t *testing.T) string {

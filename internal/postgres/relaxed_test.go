@@ -151,14 +151,20 @@ func TestEveryWriteHasItsDurability(t *testing.T) {
 			id := w.account("careful")
 			here := w.browser(id)
 			return func() error {
-				_, err := w.accounts.ChangePasswordHash(w.t.Context(), account.User{ID: id}, "other", here, newHash(), long)
+				_, err := w.accounts.ChangePasswordHash(w.t.Context(), account.User{ID: id}, "other", here, newHash(), long, account.Origin{})
 				return err
 			}
 		},
 		"a tie that is removed": func(w *world) func() error {
 			id := w.account("untied")
 			w.tie("untied", id)
-			return func() error { _, err := w.accounts.Unbind(w.t.Context(), id); return err }
+			return func() error { _, err := w.accounts.Unbind(w.t.Context(), id, account.Origin{}); return err }
+		},
+		"what was read": func(w *world) func() error {
+			id := w.account("reader")
+			w.ok(w.accounts.SetPasswordHash(w.t.Context(), id, "other"))
+			read := w.shown(id)[0].ID
+			return func() error { _, err := w.accounts.SeenNotices(w.t.Context(), id, []int64{read}); return err }
 		},
 		"somebody who follows no more": func(w *world) func() error {
 			id := w.account("gone")
@@ -230,6 +236,19 @@ func TestEveryWriteHasItsDurability(t *testing.T) {
 			c := limitOf(newKey())
 			w.takes(c)
 			return func() error { return postgres.Limits{DB: w.db}.GiveBack(w.t.Context(), []limit.Count{c}) }
+		},
+		"the turn to tell a phone": func(w *world) func() error {
+			return func() error { w.bindFrom("told", w.account("told")); w.levels(); w.untold(w.db, 0); return nil }
+		},
+		"a phone that was told": func(w *world) func() error {
+			w.bindFrom("end", w.account("end"))
+			u := w.untold(w.db, 0)[0]
+			return func() error { return postgres.Notices{DB: w.db}.EndNotice(w.t.Context(), u) }
+		},
+		"a phone that wasn't told": func(w *world) func() error {
+			w.bindFrom("left", w.account("left"))
+			u := w.untold(w.db, 0)[0]
+			return func() error { return postgres.Notices{DB: w.db}.LeaveNotice(w.t.Context(), u) }
 		},
 		"a reply that is kept": func(w *world) func() error {
 			return func() error { return postgres.Pushes{DB: w.db}.Save(w.t.Context(), []byte("push"), "reply") }

@@ -88,7 +88,7 @@ func (s Accounts) EndOtherSessions(ctx context.Context, userID int64, asks [32]b
 // ChangePasswordHash sets another password, keeps this session under another token and
 // ends all others; account.ErrCredentials where somebody else has changed it meanwhile.
 func (s Accounts) ChangePasswordHash(
-	ctx context.Context, u account.User, hash string, session, rotated [32]byte, idle time.Duration,
+	ctx context.Context, u account.User, hash string, session, rotated [32]byte, idle time.Duration, from account.Origin,
 ) (ended int, err error) {
 	err = s.ask(ctx, u.ID, session, func(q *pgstore.Queries) error {
 		n, err := q.ChangePassword(ctx, pgstore.ChangePasswordParams{Password: hash, ID: u.ID, PasswordChanges: u.PasswordChanges})
@@ -97,6 +97,9 @@ func (s Accounts) ChangePasswordHash(
 		}
 		if n == 0 {
 			return account.ErrCredentials
+		}
+		if err := note(ctx, q, u.ID, account.NoticePasswordChanged, from); err != nil {
+			return err
 		}
 		if err := q.RotateSession(ctx, rotated[:], session[:]); err != nil {
 			return err

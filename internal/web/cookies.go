@@ -72,7 +72,8 @@ func (s *Server) setSession(w http.ResponseWriter, t account.Token) {
 // token for its cookie.
 func (s *Server) newSession(r *http.Request) (account.Token, account.NewSession) {
 	token := account.NewToken()
-	n := account.NewSession{Hash: token.Hash(), Browser: userAgent(r), Place: s.place(r)}
+	from := s.from(r)
+	n := account.NewSession{Hash: token.Hash(), Browser: from.Browser, Place: from.Place}
 	if had, ok := s.sessionToken(r); ok {
 		n.Replaces = had.Hash()
 	}

@@ -161,6 +161,7 @@ func (s *Server) bindTo(w http.ResponseWriter, r *http.Request, find findUser) e
 	if err := s.Logins.Bind(r.Context(), key, owner, login.Session(session)); err != nil {
 		return err
 	}
+	s.tellPhones()
 	s.setSession(w, token)
 	s.dropLoginKey(w)
 	return writeJSON(w, http.StatusOK, map[string]any{"status": true, "redirect": s.next(in.Next)})

@@ -31,6 +31,7 @@ type userPage struct {
 	Identities    []account.Identity
 	SignedInAt    time.Time
 	PasswordError string
+	Notices       []shownNotice
 }
 
 type sessionsPage struct {

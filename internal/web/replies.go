@@ -30,6 +30,11 @@ const (
 	ReplyDeclined    Reply = "declined"      // by this person, just now
 	ReplyWrongNumber Reply = "wrong_number"  // not the one on the page
 	ReplyWrongThrice Reply = "wrong_thrice"  // which was the end of the login
+
+	// Without having been asked, where WeChat allows it: what has happened to their account.
+	ReplyToldBound    Reply = "told_bound"
+	ReplyToldUnbound  Reply = "told_unbound"
+	ReplyToldPassword Reply = "told_password"
 )
 
 // Replies are the words for the phone; see fields for what they may leave to be filled in.
@@ -67,6 +72,13 @@ func builtinReplies() Replies {
 			"That isn't the number on the page. Answer with its two digits, or with 0 to decline. After three wrong numbers the sign-in is cancelled.",
 		ReplyWrongThrice: "三次数字不符，登录 {site} 的请求已取消。如需登录，请刷新页面后重新扫码。\n" +
 			"Three wrong numbers: the sign-in to {site} was cancelled. To sign in, get a new code on the page and scan again.",
+
+		ReplyToldBound: "{time} 有微信绑定到您在 {site} 的账号（{from}），以后可扫码登录。如非本人操作，请立即登录，解除绑定并修改密码。\n" +
+			"At {time} a WeChat was linked to your account at {site} ({from}) and can sign in to it by a scan. If this wasn't you, sign in at once, unlink it and change your password.",
+		ReplyToldUnbound: "{time} 您在 {site} 的账号已解除微信绑定（{from}），此微信不能再扫码登录。如非本人操作，请立即用密码登录并修改密码。\n" +
+			"At {time} WeChat was unlinked from your account at {site} ({from}): this WeChat no longer signs in to it. If this wasn't you, sign in with your password at once and change it.",
+		ReplyToldPassword: "{time} 您在 {site} 的账号已修改密码（{from}），其他设备上的登录已退出。如非本人操作，请立即联系 {site}。\n" +
+			"At {time} the password of your account at {site} was changed ({from}), and other browsers were signed out. If this wasn't you, contact {site} at once.",
 	}
 }
 

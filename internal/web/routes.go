@@ -43,6 +43,7 @@ func (s *Server) Handler() (http.Handler, error) {
 	get(e, "/user", s.user)
 	post(e, "/user/unbind", s.unbind)
 	post(e, "/user/password", s.changePassword)
+	post(e, "/user/notices", s.seen)
 	get(e, "/user/sessions", s.sessions)
 	post(e, "/user/sessions/revoke", s.revoke)
 	post(e, "/logout", s.logout)

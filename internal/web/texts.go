@@ -3,6 +3,8 @@ package web
 import (
 	"strconv"
 	"strings"
+
+	"scanlogin/internal/account"
 )
 
 // The languages that the pages speak, as BCP 47 tags for the lang attribute.
@@ -96,6 +98,14 @@ type Texts struct {
 	UnbindAsk     string
 	UnbindConfirm string
 
+	// What it tells of the account, until it is read.
+	NoticesTitle   string
+	NoticesHint    string
+	NoticesSeen    string
+	NoticeBound    string
+	NoticeUnbound  string
+	NoticePassword string
+
 	// Its form for another password.
 	ChangePassword  string
 	PasswordHint    string
@@ -130,6 +140,22 @@ func (t Texts) Error(code string) string {
 		return text
 	}
 	return t.errors["internal"]
+}
+
+// notice is what has happened to the account; empty for what only a newer version knows.
+func (t Texts) notice(kind account.NoticeKind) string {
+	return map[account.NoticeKind]string{
+		account.NoticeBound: t.NoticeBound, account.NoticeUnbound: t.NoticeUnbound, account.NoticePasswordChanged: t.NoticePassword,
+	}[kind]
+}
+
+// from is where something came from, as far as that is known.
+func (t Texts) from(o account.Origin) string {
+	browser, system := browserOf(o.Browser)
+	if browser == "WeChat" {
+		browser = t.WeChat
+	}
+	return joined(" · ", browser, system, o.Place)
 }
 
 // TextsIn is the texts in lang, one of the values of [Language].
@@ -217,6 +243,13 @@ func chinese() Texts {
 		Unbind:        "解除微信绑定",
 		UnbindAsk:     "解除后，这个微信将不能再扫码登录该账号；账号密码登录不受影响。",
 		UnbindConfirm: "确认解除",
+
+		NoticesTitle:   "您的账号有变动",
+		NoticesHint:    "如果不是您本人操作，请立即修改密码，并退出所有其他设备。",
+		NoticesSeen:    "知道了",
+		NoticeBound:    "绑定了微信",
+		NoticeUnbound:  "解除了微信绑定",
+		NoticePassword: "修改了密码",
 
 		ChangePassword:  "修改密码",
 		PasswordHint:    "修改后，其他设备上的登录会全部退出，本设备保持登录。",
@@ -348,6 +381,13 @@ func english() Texts {
 		Unbind:        "Unlink WeChat",
 		UnbindAsk:     "This WeChat will no longer sign in to this account. Your password keeps working.",
 		UnbindConfirm: "Unlink",
+
+		NoticesTitle:   "Your account was changed",
+		NoticesHint:    "If this wasn’t you, change your password and sign out everywhere else.",
+		NoticesSeen:    "Got it",
+		NoticeBound:    "A WeChat was linked",
+		NoticeUnbound:  "WeChat was unlinked",
+		NoticePassword: "The password was changed",
 
 		ChangePassword:  "Change password",
 		PasswordHint:    "You stay signed in here. Every other browser is signed out.",

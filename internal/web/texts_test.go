@@ -162,6 +162,7 @@ func TestTemplatesFindTheirTexts(t *testing.T) {
 		Identities                        []identity
 		SignedInAt                        time.Time
 		PasswordError                     string
+		Notices                           []shownNotice
 		Sessions                          []session
 		Status                            int
 		Message                           string
@@ -179,6 +180,7 @@ func TestTemplatesFindTheirTexts(t *testing.T) {
 			full.Next, full.Username, full.Error, full.Signup, full.Mistyped = "/a?b=c", `"><script>`, "no", true, true
 			full.Identities = []identity{{BoundAt: time.Unix(0, 0)}}
 			full.PasswordError = "no"
+			full.Notices = []shownNotice{{ID: 1, Text: "x", From: "Firefox"}, {ID: 2, Text: "y"}}
 			full.Sessions = []session{{ID: "1", Browser: "WeChat", Current: true}, {Browser: "Chrome", System: "Windows", Place: "上海"}, {}}
 			for _, data := range []page{bare, full} {
 				if err := tmpl.Execute(io.Discard, data); err != nil {

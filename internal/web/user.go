@@ -24,8 +24,12 @@ func (s *Server) userCentre(w http.ResponseWriter, r *http.Request, session acco
 	if err != nil {
 		return err
 	}
+	notices, err := s.notices(r, session)
+	if err != nil {
+		return err
+	}
 	return render(s, w, r, status, "user.html", userPage{
-		Username: session.User.Name, Identities: ties, SignedInAt: session.CreatedAt, PasswordError: wrong,
+		Username: session.User.Name, Identities: ties, SignedInAt: session.CreatedAt, PasswordError: wrong, Notices: notices,
 	})
 }
 
@@ -44,9 +48,10 @@ func (s *Server) unbind(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.Accounts.Unbind(r.Context(), session.User.ID); err != nil {
+	if _, err := s.Accounts.Unbind(r.Context(), session.User.ID, s.from(r)); err != nil {
 		return err
 	}
+	s.tellPhones()
 	if wantsJSON(r) {
 		return writeJSON(w, http.StatusOK, map[string]any{"status": true})
 	}
@@ -81,13 +86,14 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	rotated, ended, err := s.Accounts.ChangePassword(r.Context(), token, in.Current, in.Password)
+	rotated, ended, err := s.Accounts.ChangePassword(r.Context(), token, in.Current, in.Password, s.from(r))
 	if !errors.Is(err, account.ErrCredentials) {
 		try.Right(r.Context())
 	}
 	if err != nil {
 		return s.refusePassword(w, r, err)
 	}
+	s.tellPhones()
 	s.setSession(w, rotated)
 	if answersJSON(r) {
 		return writeJSON(w, http.StatusOK, map[string]any{"status": true, "revoked": ended})

@@ -41,16 +41,17 @@ type Pushes interface {
 // Server answers everything that comes in from outside.
 type Server struct {
 	Config
-	Logins   *login.Service
-	Accounts *account.Service
-	Hub      *stream.Hub
-	Callback *wechat.Callback
-	Pushes   Pushes
-	Learn    func(ctx context.Context, originalID string) error // of a genuine push; nil: nothing to learn
-	Forward  *wechat.Forwarder                                  // gets the pushes that aren't ours; nil: nobody
-	Replies  Replies                                            // the words for the phone
-	Limits   *limit.Limiter                                     // nil: everybody may do everything
-	Logger   *slog.Logger
+	Logins     *login.Service
+	Accounts   *account.Service
+	Hub        *stream.Hub
+	Callback   *wechat.Callback
+	Pushes     Pushes
+	Learn      func(ctx context.Context, originalID string) error // of a genuine push; nil: nothing to learn
+	Forward    *wechat.Forwarder                                  // gets the pushes that aren't ours; nil: nobody
+	Replies    Replies                                            // the words for the phone
+	TellPhones func()                                             // phones of what has happened to an account, soon; nil: nobody does
+	Limits     *limit.Limiter                                     // nil: everybody may do everything
+	Logger     *slog.Logger
 
 	assets  assets
 	pages   pages

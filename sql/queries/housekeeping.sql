@@ -66,3 +66,11 @@ FROM (
 ) ended
 WHERE s.id = ended.id
 RETURNING s.id;
+
+-- name: RemoveNotices :execrows
+-- Those which nobody has come to read.
+DELETE FROM scanlogin.notice WHERE ctid = ANY (ARRAY(
+    SELECT n.ctid FROM scanlogin.notice n
+    WHERE n.at < now() - @keep::interval
+    ORDER BY n.at LIMIT @most FOR UPDATE SKIP LOCKED
+));

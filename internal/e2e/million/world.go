@@ -131,6 +131,9 @@ func (w *world) keepHouse(ctx context.Context) {
 	}
 	w.work.Go(func() { reserve.Run(ctx) })
 	w.work.Go(func() { keeper.Run(ctx) })
+	said := func(context.Context, string, string) error { return nil }
+	teller := account.NewTeller(postgres.Notices{DB: w.db}, func(account.Notice) string { return "words" }, said, logger)
+	w.work.Go(func() { teller.Run(ctx) })
 }
 
 // code is what WeChat makes, as long as its own, and counted.
@@ -266,7 +269,7 @@ func (w *world) bind(ctx context.Context, worker int, l login.Login, key login.K
 	if err := w.service.Bind(ctx, key, login.Owner{ID: w.people[person]}, webSession(sha256.Sum256([]byte(rand.Text())))); err != nil {
 		return err
 	}
-	_, err := w.accounts.Unbind(ctx, w.people[person])
+	_, err := w.accounts.Unbind(ctx, w.people[person], account.Origin{})
 	return err
 }
 

@@ -122,6 +122,23 @@ func (q *Queries) RemoveIdleSessions(ctx context.Context, arg RemoveIdleSessions
 	return i, err
 }
 
+const removeNotices = `-- name: RemoveNotices :execrows
+DELETE FROM scanlogin.notice WHERE ctid = ANY (ARRAY(
+    SELECT n.ctid FROM scanlogin.notice n
+    WHERE n.at < now() - $1::interval
+    ORDER BY n.at LIMIT $2 FOR UPDATE SKIP LOCKED
+))
+`
+
+// Those which nobody has come to read.
+func (q *Queries) RemoveNotices(ctx context.Context, keep time.Duration, most int32) (int64, error) {
+	result, err := q.db.Exec(ctx, removeNotices, keep, most)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
+}
+
 const removePushes = `-- name: RemovePushes :execrows
 DELETE FROM scanlogin.wechat_push WHERE ctid = ANY (ARRAY(
     SELECT p.ctid FROM scanlogin.wechat_push p

@@ -5,6 +5,11 @@ WHERE id = $1 AND login = $2::uuid AND state = 'waiting';
 -- name: AccountByName
 SELECT id, name, password, password_changes, created_at FROM scanlogin.account WHERE lower(name) = lower($1);
 
+-- name: AddNotice
+INSERT INTO scanlogin.notice (account_id, kind, browser, place, openids)
+VALUES ($1::bigint, $2, $3, $4,
+    ARRAY(SELECT i.openid FROM scanlogin.wechat_identity i WHERE i.account_id = $1::bigint));
+
 -- name: AddWeChatAccount
 INSERT INTO scanlogin.wechat_account (appid) VALUES ($1) ON CONFLICT DO NOTHING;
 
@@ -145,6 +150,15 @@ FROM (
 WHERE s.ctid = free.at
 RETURNING free.login::uuid AS login, s.id, s.ticket, s.url;
 
+-- name: ClaimNotices
+UPDATE scanlogin.notice SET telling_until = now() + $1::interval
+WHERE id = ANY (ARRAY(
+    SELECT n.id FROM scanlogin.notice n
+    WHERE n.openids <> '{}' AND n.telling_until <= now()
+    ORDER BY n.at LIMIT $2 FOR UPDATE SKIP LOCKED
+))
+RETURNING id, kind, at, browser, place, openids, telling_until AS turn;
+
 -- name: CodesBlocked
 SELECT extract(epoch FROM greatest(a.no_codes_until, now()) - now())::float8 AS blocked_for,
     coalesce((SELECT c.made FROM scanlogin.wechat_codes c
@@ -227,6 +241,9 @@ WHERE appid = $1 AND token = $2;
 
 -- name: EndLease
 DELETE FROM scanlogin.lease WHERE name = $1 AND holder = $2::uuid;
+
+-- name: EndNotice
+DELETE FROM scanlogin.notice WHERE id = $1 AND telling_until = $2;
 
 -- name: EndOtherSessions
 WITH ended AS (
@@ -331,6 +348,9 @@ SET watchers = s.watchers - held.streams,
     expires_at = CASE WHEN s.watchers > held.streams THEN s.expires_at ELSE now() END
 FROM held WHERE s.id = held.id;
 
+-- name: LeaveNotice
+UPDATE scanlogin.notice SET openids = '{}', telling_until = 'epoch' WHERE id = $1 AND telling_until = $2;
+
 -- name: ListAccounts
 SELECT a.id, a.name, a.created_at, count(i.openid)::int AS ties
 FROM scanlogin.account a LEFT JOIN scanlogin.wechat_identity i ON i.account_id = a.id
@@ -360,6 +380,11 @@ FROM (
     LEFT JOIN scanlogin.scene s ON s.id = w.id AND s.login = w.login
 ) l
 WHERE l.state <> l.seen;
+
+-- name: NoticesOf
+SELECT id, kind, at, browser, place FROM scanlogin.notice
+WHERE account_id = $1 AND (openids = '{}' OR at <= now() - $2::interval)
+ORDER BY at DESC, id DESC LIMIT 100;
 
 -- name: Notify
 SELECT pg_notify($1::text, payload) FROM unnest($2::text[]) AS payload;
@@ -451,6 +476,13 @@ WITH walked AS (
 SELECT (SELECT count(*) FROM walked) AS walked, (SELECT count(*) FROM gone) AS removed,
     coalesce((SELECT key FROM walked ORDER BY key DESC LIMIT 1), '')::bytea AS last;
 
+-- name: RemoveNotices
+DELETE FROM scanlogin.notice WHERE ctid = ANY (ARRAY(
+    SELECT n.ctid FROM scanlogin.notice n
+    WHERE n.at < now() - $1::interval
+    ORDER BY n.at LIMIT $2 FOR UPDATE SKIP LOCKED
+));
+
 -- name: RemovePushes
 DELETE FROM scanlogin.wechat_push WHERE ctid = ANY (ARRAY(
     SELECT p.ctid FROM scanlogin.wechat_push p
@@ -510,6 +542,9 @@ SELECT login, (account_id IS NOT NULL)::bool AS known, (openid = $1::text)::bool
 FROM scanlogin.scene
 WHERE id = $2 AND ticket = $3 AND openid IS NOT NULL
     AND (state = 'completed' OR state <> 'expired' AND expires_at > now());
+
+-- name: SeenNotices
+DELETE FROM scanlogin.notice WHERE account_id = $1 AND id = ANY ($2::bigint[]);
 
 -- name: SessionByHash
 SELECT a.id AS account_id, a.name, a.created_at AS account_created_at,
