@@ -18,7 +18,7 @@ import (
 var errStopped = errors.New("stopped")
 
 // browser is a page with its EventSource: it reconnects as the browser does, and opens a
-// new one where static/login.js does.
+// new one where static/panel.js does.
 type browser struct {
 	s       *swarm
 	name    string // of the histogram that a first code belongs to

@@ -55,7 +55,7 @@ type Config struct {
 
 	DrainWindow time.Duration `env:"DRAIN_WINDOW" groups:"web" envDefault:"5s" example:"5s" meaning:"over how long browsers are spread that an instance sends elsewhere, when it stops or its database is away"`
 
-	AllowedOrigins []string      `env:"ALLOWED_ORIGINS" groups:"web" example:"https://app.example.com,https://wiki.example.com" meaning:"other origins that next may point to"`
+	AllowedOrigins []string      `env:"ALLOWED_ORIGINS" groups:"web" example:"https://app.example.com,https://wiki.example.com" meaning:"other origins that next may point to, and whose pages may embed the login"`
 	CookieDomain   string        `env:"COOKIE_DOMAIN" groups:"web" example:"example.com" meaning:"shares the session with sibling hosts, for forward-auth; __Secure- cookies instead of __Host- then"`
 	SessionTTL     time.Duration `env:"SESSION_TTL" groups:"web" envDefault:"720h" example:"720h" meaning:"how long a web session lasts"`
 	SessionIdle    time.Duration `env:"SESSION_IDLE" groups:"web" envDefault:"168h" example:"168h" meaning:"how long it lasts without being used"`

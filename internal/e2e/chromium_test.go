@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -159,12 +160,7 @@ func TestChromium(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext())
-			t.Cleanup(cancel)
-			if err := chromedp.Do(ctx); err != nil { // now it exists, for the tabs to share
-				t.Fatal(err)
-			}
-			test(t, window{ctx: ctx, language: "en"})
+			test(t, window{ctx: browser, language: "en"}.another(t))
 		})
 	}
 }
@@ -265,6 +261,7 @@ type window struct {
 	ctx      context.Context // chromedp keeps the browser in it
 	language string
 	width    int64
+	root     string // what holds the panel, in JavaScript; empty: the document
 }
 
 // tab is a page in a tab, with all that went wrong in it.
@@ -272,12 +269,26 @@ type tab struct {
 	t   testing.TB
 	ctx context.Context // as above
 
+	root string // as above
+
 	mu       sync.Mutex
 	problems []string
 	allowed  []string
 	code     string // the ticket that the stream brought last
 	scanned  string // what it said of a scan last
 	streams  int
+}
+
+// another is one like it that shares nothing with it.
+func (in window) another(t testing.TB) window {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(in.ctx, chromedp.WithNewBrowserContext())
+	t.Cleanup(cancel)
+	if err := chromedp.Do(ctx); err != nil { // now it exists, for the tabs to share
+		t.Fatal(err)
+	}
+	in.ctx = ctx
+	return in
 }
 
 // open opens a login page and waits for its code.
@@ -288,15 +299,23 @@ func (in window) open(t testing.TB, url string) *tab {
 
 func (in window) openIn(t testing.TB, url, state string) *tab {
 	t.Helper()
-	p := in.visit(t, url)
+	p := in.at(t, url)
 	p.awaitState(state)
 	return p
 }
 
-// visit opens any page.
-func (in window) visit(t testing.TB, url string) *tab {
+// at opens any page.
+func (in window) at(t testing.TB, url string) *tab {
 	t.Helper()
-	p := &tab{t: t}
+	p := in.tab(t)
+	p.navigate(url)
+	return p
+}
+
+// tab is an empty one.
+func (in window) tab(t testing.TB) *tab {
+	t.Helper()
+	p := &tab{t: t, root: cmp.Or(in.root, "document")}
 	ctx, cancel := chromedp.NewContext(in.ctx, chromedp.WithListener(p.hear))
 	p.ctx = ctx
 	t.Cleanup(cancel)
@@ -314,7 +333,6 @@ func (in window) visit(t testing.TB, url string) *tab {
 	if in.width > 0 {
 		p.do(chromedp.EmulateViewport(in.width, 640, chromedp.EmulateMobile, chromedp.EmulateTouch))
 	}
-	p.navigate(url)
 	return p
 }
 
@@ -376,6 +394,13 @@ func (p *tab) expectError(status int) {
 	p.allowed = append(p.allowed, fmt.Sprintf("a status of %d ", status))
 }
 
+// expectRefusal allows the console to say that the page may not read an answer.
+func (p *tab) expectRefusal() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.allowed = append(p.allowed, "blocked by CORS policy", "net::ERR_FAILED", "a status of 403 ")
+}
+
 // report fails the test for what the console shows: errors of the script, violations of
 // the Content-Security-Policy, requests that failed unexpectedly.
 func (p *tab) report() {
@@ -427,7 +452,7 @@ func (p *tab) awaitAs(what, condition string) {
 
 func (p *tab) awaitState(state string) {
 	p.t.Helper()
-	p.await(fmt.Sprintf(`document.getElementById('panel').dataset.state === '%s'`, state))
+	p.await(fmt.Sprintf(`%s.getElementById('panel').dataset.state === '%s'`, p.root, state))
 }
 
 func (p *tab) awaitPath(path string) {
@@ -438,7 +463,7 @@ func (p *tab) awaitPath(path string) {
 // awaitText waits until somebody can read the text there.
 func (p *tab) awaitText(selector, text string) {
 	p.t.Helper()
-	p.await(fmt.Sprintf(`document.querySelector('%s').checkVisibility() && document.querySelector('%[1]s').textContent.includes('%[2]s')`, selector, text))
+	p.await(fmt.Sprintf(`%s.checkVisibility() && %[1]s.textContent.includes('%[2]s')`, p.find(selector), text))
 }
 
 // awaitFit waits until nothing sticks out to the right.
@@ -451,12 +476,18 @@ func (p *tab) awaitFit(what string) {
 // the page may be changing them.
 func (p *tab) fill(selector, text string) {
 	p.t.Helper()
-	p.do(chromedp.Clear(chromedp.CSS(selector)), chromedp.Focus(chromedp.CSS(selector)), chromedp.KeyEvent(text))
+	field := p.find(selector)
+	p.do(chromedp.Clear(field), chromedp.Focus(field), chromedp.KeyEvent(text))
 }
 
 func (p *tab) press(selector string) {
 	p.t.Helper()
-	p.do(chromedp.Click(chromedp.CSS(selector)))
+	p.do(chromedp.Click(p.find(selector)))
+}
+
+// find is the element, also inside a shadow root, where CSS alone doesn't get.
+func (p *tab) find(selector string) chromedp.JSPath {
+	return chromedp.JSPath(fmt.Sprintf("%s.querySelector(`%s`)", p.root, selector))
 }
 
 func (p *tab) key(key string) {

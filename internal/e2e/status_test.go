@@ -81,7 +81,7 @@ func TestStatusPage(t *testing.T) {
 	}
 	t.Cleanup(stop)
 	w := newWorld(t, options{settings: settings{"INSTANCE": "<b>first</b>"}})
-	page := window{ctx: browser, language: "en", width: 1200}.visit(t, "http://"+w.a.ops+"/")
+	page := window{ctx: browser, language: "en", width: 1200}.at(t, "http://"+w.a.ops+"/")
 	page.awaitText("main", "<b>first</b>") // as text
 	newBrowser(t, w).events(w.b).code()
 	page.awaitText(".figure:nth-child(2)", "1 open streams")

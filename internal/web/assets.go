@@ -13,55 +13,76 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// assets are the static files by name, with the digests that stand in their addresses.
-type assets map[string]asset
+// assets are the static files by name. The digest of them all stands in their addresses,
+// as a folder, so that scripts import each other from within it.
+type assets struct {
+	files  map[string]asset
+	digest string
+}
 
 type asset struct {
+	name    string
 	content []byte
 	digest  string
 }
 
+func newAsset(name string, content []byte) asset { return asset{name, content, digestOf(content)} }
+
+func digestOf(content []byte) string {
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:8])
+}
+
 func hashAssets(files fs.FS) (assets, error) {
-	a := assets{}
 	names, err := fs.Glob(files, "*.*")
 	if err != nil {
-		return nil, err
+		return assets{}, err
 	}
+	a := assets{files: map[string]asset{}}
+	var all []byte
 	for _, name := range names {
 		content, err := fs.ReadFile(files, name)
 		if err != nil {
-			return nil, err
+			return assets{}, err
 		}
-		sum := sha256.Sum256(content)
-		a[name] = asset{content, hex.EncodeToString(sum[:8])}
+		a.files[name] = newAsset(name, content)
+		all = append(all, content...)
 	}
+	a.digest = digestOf(all)
 	return a, nil
 }
 
-// url is the address of an asset; a changed file has a new one.
-func (a assets) url(name string) string { return "/static/" + name + "?v=" + a[name].digest }
+// url is the address of an asset; where any has changed, all have new ones.
+func (a assets) url(name string) string { return "/static/" + a.digest + "/" + name }
 
-// serve sends an asset, to be kept for good where the address has its digest.
+// What may be kept of an answer: for good where its address changes with it, else until
+// somebody asks again.
+const (
+	keepForGood = "public, max-age=31536000, immutable"
+	askAgain    = "no-cache"
+)
+
+// serve sends an asset, to be kept for good where the address has the digest.
 func (a assets) serve(w http.ResponseWriter, r *http.Request) error {
-	return a.send(w, r, strings.TrimPrefix(r.URL.Path, "/static/"))
+	digest, name := path.Split(strings.TrimPrefix(r.URL.Path, "/static/"))
+	f, ok := a.files[name]
+	switch {
+	case !ok || strings.Count(digest, "/") > 1:
+		return echo.ErrNotFound
+	case digest == a.digest+"/":
+		return f.send(w, r, keepForGood)
+	}
+	return f.send(w, r, askAgain) // also of a version that runs beside this one
 }
 
 // favicon is what browsers ask for on pages that name no icon.
 func (a assets) favicon(w http.ResponseWriter, r *http.Request) error {
-	return a.send(w, r, "favicon.svg")
+	return a.files["favicon.svg"].send(w, r, askAgain)
 }
 
-func (a assets) send(w http.ResponseWriter, r *http.Request, name string) error {
-	f, ok := a[name]
-	if !ok {
-		return echo.ErrNotFound
-	}
-	h := w.Header()
-	h.Set("Cache-Control", "no-cache")
-	if r.URL.Query().Get("v") == f.digest {
-		h.Set("Cache-Control", "public, max-age=31536000, immutable")
-	}
-	h.Set("ETag", `"`+f.digest+`"`)
-	http.ServeContent(w, r, path.Base(name), time.Time{}, bytes.NewReader(f.content))
+func (f asset) send(w http.ResponseWriter, r *http.Request, keep string) error {
+	w.Header().Set("Cache-Control", keep)
+	w.Header().Set("ETag", `"`+f.digest+`"`)
+	http.ServeContent(w, r, f.name, time.Time{}, bytes.NewReader(f.content))
 	return nil
 }

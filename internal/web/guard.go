@@ -3,7 +3,6 @@ package web
 import (
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 )
 
@@ -31,12 +30,12 @@ func (s *Server) secureHeaders() http.Header {
 	return h
 }
 
-// isForeign tells whether a page of another origin sent the request, whatever its
-// method: the event stream is a GET that begins a login.
+// isForeign tells whether a page of another origin sent the request that may not embed it,
+// whatever its method: the event stream is a GET that begins a login.
 func (s *Server) isForeign(r *http.Request) bool {
 	unsafe := *r
 	unsafe.Method = http.MethodPost
-	return s.foreign.Check(&unsafe) != nil
+	return s.foreign.Check(&unsafe) != nil && !s.embeds(r)
 }
 
 // homePath is where a login leads when nobody asked for another place.
@@ -65,5 +64,5 @@ func (s *Server) allowedNext(raw string) bool {
 		return strings.HasPrefix(raw, "/") && !strings.HasPrefix(raw, "//")
 	}
 	origin := strings.ToLower(u.Scheme + "://" + u.Host)
-	return origin == s.origin() || slices.Contains(s.AllowedOrigins, origin)
+	return origin == s.origin() || s.allows(origin)
 }

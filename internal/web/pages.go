@@ -23,6 +23,7 @@ type loginPage struct {
 	Next, Username, Error string
 	Mistyped              bool // that is the error
 	Signup                bool
+	Embedded              bool // on another site's page: without a password form beside it
 }
 
 type userPage struct {
@@ -52,7 +53,7 @@ func parsePages(files fs.FS, a assets) (pages, error) {
 	parsed := pages{}
 	for _, name := range []string{"login.html", "user.html", "sessions.html", "error.html"} {
 		t, err := template.New("layout.html").Funcs(template.FuncMap{"asset": a.url}).
-			ParseFS(files, "templates/layout.html", "templates/"+name)
+			ParseFS(files, "templates/layout.html", "templates/panel.html", "templates/"+name)
 		if err != nil {
 			return nil, err
 		}

@@ -28,16 +28,17 @@ func (s *Server) Handler() (http.Handler, error) {
 	get(e, "/", s.home)
 	get(e, "/static/*", s.assets.serve)
 	get(e, "/favicon.ico", s.assets.favicon)
+	get(e, "/embed.js", s.embed)
 	get(e, "/login", s.loginPage)
 	e.GET("/login/events", plain(s.events))
 
 	get(e, "/wechat/callback", s.verifyCallback)
 	e.POST("/wechat/callback", plain(s.callback)) // bounds itself
 
-	post(e, "/login/confirm", s.confirm)
-	post(e, "/login/complete", s.complete)
-	post(e, "/user/bind", s.bind)
-	post(e, "/user/signup", s.signup)
+	s.postEmbedded(e, "/login/confirm", s.confirm)
+	s.postEmbedded(e, "/login/complete", s.complete)
+	s.postEmbedded(e, "/user/bind", s.bind)
+	s.postEmbedded(e, "/user/signup", s.signup)
 	post(e, "/login", s.passwordLogin)
 
 	get(e, "/user", s.user)
@@ -61,6 +62,9 @@ func (s *Server) prepare() (err error) {
 	}
 	if s.pages, err = parsePages(static.Files, s.assets); err != nil {
 		return fmt.Errorf("reading the templates: %w", err)
+	}
+	if s.embedded, err = s.buildEmbeds(static.Files); err != nil {
+		return fmt.Errorf("building /embed.js: %w", err)
 	}
 	s.headers = s.secureHeaders()
 	s.foreign = http.NewCrossOriginProtection()
@@ -100,6 +104,12 @@ func get(e *echo.Echo, path string, h handler) {
 }
 
 func post(e *echo.Echo, path string, h handler) { e.POST(path, plain(bounded(h))) }
+
+// postEmbedded is for what <scan-login> sends, too: see reachable.
+func (s *Server) postEmbedded(e *echo.Echo, path string, h handler) {
+	post(e, path, h)
+	e.OPTIONS(path, plain(s.preflight))
+}
 
 // ipExtractor believes the X-Forwarded-For of the configured proxies alone: by itself
 // echo believes anybody's.
@@ -149,12 +159,14 @@ func (s *Server) recover() echo.MiddlewareFunc {
 	})
 }
 
-// guard sets what every answer has and refuses what a page of another origin sends.
+// guard sets what every answer has and refuses what a page of another origin sends, but for
+// what it may embed.
 func (s *Server) guard(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		maps.Copy(c.Response().Header(), s.headers)
 		r := c.Request()
-		if err := s.foreign.Check(r); err != nil {
+		s.shareWith(c.Response(), r)
+		if s.foreign.Check(r) != nil && !s.embeds(r) {
 			return errForeign
 		}
 		r.Body = http.MaxBytesReader(c.Response(), r.Body, maxBody)

@@ -70,6 +70,11 @@ type Texts struct {
 	CodeTriesLeft string // followed by a number
 	CodeFormat    string
 
+	// Where the panel is part of another site's page.
+	PasswordInstead   string
+	LoginElsewhere    string
+	LoginElsewhereHow string // followed by the site's name
+
 	// Its bind form.
 	Scanned       string
 	BindTitle     string
@@ -218,6 +223,10 @@ func chinese() Texts {
 		CodeTriesLeft: "剩余次数：",
 		CodeFormat:    "请输入六位数字。",
 
+		PasswordInstead:   "使用账号密码登录",
+		LoginElsewhere:    "使用微信登录",
+		LoginElsewhereHow: "登录后自动返回本页，登录网址：",
+
 		Scanned:       "已扫码",
 		BindTitle:     "将微信绑定到您的账号",
 		BindLead:      "只需验证一次账号密码，以后扫码即可登录。",
@@ -355,6 +364,10 @@ func english() Texts {
 		CodeNotYou:    "Wasn’t it you who scanned? Then wait a little for a new code, or use your password.",
 		CodeTriesLeft: "Tries left: ",
 		CodeFormat:    "Please enter six digits.",
+
+		PasswordInstead:   "Use a password instead",
+		LoginElsewhere:    "Sign in with WeChat",
+		LoginElsewhereHow: "You’ll come back here from",
 
 		Scanned:       "Scanned",
 		BindTitle:     "Link WeChat to your account",

@@ -158,7 +158,7 @@ func TestTemplatesFindTheirTexts(t *testing.T) {
 	type page struct {
 		T                                 Texts
 		Lang, Site, Next, Username, Error string
-		Signup, Mistyped                  bool
+		Signup, Mistyped, Embedded        bool
 		Identities                        []identity
 		SignedInAt                        time.Time
 		PasswordError                     string
@@ -170,7 +170,7 @@ func TestTemplatesFindTheirTexts(t *testing.T) {
 	asset := template.FuncMap{"asset": func(name string) string { return "/static/" + name }}
 	for _, name := range []string{"login.html", "user.html", "sessions.html", "error.html"} {
 		tmpl, err := template.New("layout.html").Funcs(asset).Option("missingkey=error").
-			ParseFS(static.Files, "templates/layout.html", "templates/"+name)
+			ParseFS(static.Files, "templates/layout.html", "templates/panel.html", "templates/"+name)
 		if err != nil {
 			t.Fatal(err)
 		}

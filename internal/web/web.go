@@ -26,7 +26,7 @@ type Config struct {
 	PublicURL      *url.URL       // the origin that browsers see
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
 	PlaceHeader    string         // in which they say roughly where a browser is; empty: nobody does
-	AllowedOrigins []string       // other origins that next may point to
+	AllowedOrigins []string       // other origins that next may point to, and whose pages may embed a login
 	Signup         bool           // whoever scans for the first time may make an account
 	KeepTies       bool           // of who unfollows the Official Account; their sessions end in any case
 	CookieDomain   string         // shares the session with sibling hosts; empty: this host alone
@@ -53,10 +53,11 @@ type Server struct {
 	Limits     *limit.Limiter                                     // nil: everybody may do everything
 	Logger     *slog.Logger
 
-	assets  assets
-	pages   pages
-	headers http.Header // of every answer; its values are shared
-	foreign *http.CrossOriginProtection
+	assets   assets
+	pages    pages
+	embedded embeds
+	headers  http.Header // of every answer; its values are shared
+	foreign  *http.CrossOriginProtection
 
 	pictures pictures
 	heard    atomic.Int64 // when WeChat's last genuine push came, in ms since 1970

@@ -341,7 +341,7 @@ func TestPagesAndAssets(t *testing.T) {
 			t.Errorf("header %v", w.Header())
 		}
 	}
-	for name := range s.assets {
+	for name := range s.assets.files {
 		w := get(s.assets.url(name), "")
 		if w.Code != 200 || !strings.Contains(w.Header().Get("Cache-Control"), "immutable") {
 			t.Errorf("%s: %d %v", name, w.Code, w.Header())
@@ -350,7 +350,7 @@ func TestPagesAndAssets(t *testing.T) {
 			t.Errorf("%s without its digest is kept: %v", name, w.Header())
 		}
 	}
-	for _, path := range []string{"/static/", "/static/templates/login.html", "/static/../go.mod", "/static/static.go"} {
+	for _, path := range []string{"/static/", "/static/templates/login.html", "/static/../go.mod", "/static/static.go", "/static/0123/4567/login.js"} {
 		if w := get(path, ""); w.Code != 404 {
 			t.Errorf("%s: %d", path, w.Code)
 		}

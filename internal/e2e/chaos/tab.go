@@ -18,7 +18,7 @@ const (
 	gonePause    = 700 * time.Millisecond
 )
 
-// tab is the login page: what static/login.js does, in the same order.
+// tab is the login page: what static/panel.js does, in the same order.
 type tab struct {
 	*browser
 	n int
