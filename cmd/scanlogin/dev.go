@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/url"
 	"os"
@@ -18,7 +17,6 @@ import (
 	"scanlogin/internal/config"
 	"scanlogin/internal/devpg"
 	"scanlogin/internal/postgres"
-	"scanlogin/internal/wechatsim"
 )
 
 // devDefaults puts what dev brings itself in the place of what is not set. Real
@@ -112,7 +110,8 @@ func (p program) dev(ctx context.Context, cfg config.Config, o devOptions) (err 
 	if err := postgres.Migrate(ctx, cfgs[0].DatabaseURL.Reveal(), cfg.DatabaseSchema); err != nil {
 		return err
 	}
-	sim, err := newSimulator(cfgs, phone.addr(), logger)
+	// Both in turn, so that the one that hears of a scan is often not the one that shows the code.
+	sim, err := newSimulator(cfg, []string{callbackURL(cfgs[0]), callbackURL(cfgs[1])}, phoneURL(phone.addr()), logger)
 	if err != nil {
 		return err
 	}
@@ -161,27 +160,7 @@ func devConfigs(cfg config.Config, o devOptions, database, wechatAddr string) [2
 	return [2]config.Config{cfg, second}
 }
 
-// newSimulator pushes to both instances in turn, so that the one that hears of a scan is
-// often not the one that shows the code.
-func newSimulator(cfgs [2]config.Config, addr string, logger *slog.Logger) (*wechatsim.Server, error) {
-	sim, err := wechatsim.New(wechatsim.Config{
-		AppID:          cfgs[0].WeChatAppID,
-		AppSecret:      cfgs[0].WeChatAppSecret.Reveal(),
-		Token:          cfgs[0].WeChatToken.Reveal(),
-		EncodingAESKey: cfgs[0].WeChatEncodingAESKey.Reveal(),
-		CallbackURLs:   []string{callbackURL(cfgs[0]), callbackURL(cfgs[1])},
-		PublicURL:      "http://" + net.JoinHostPort(lanAddress(), port(addr)),
-		Logger:         logger.With("instance", "wechat"),
-	})
-	if err != nil {
-		return nil, err
-	}
-	sim.AddUser("小明", true)
-	sim.AddUser("小红", false)
-	return sim, nil
-}
-
-func callbackURL(cfg config.Config) string { return "http://" + local(cfg.Addr) + "/wechat/callback" }
+func callbackURL(cfg config.Config) string { return "http://" + local(cfg.Addr) + callbackPath }
 
 // local is an address that listens here as one to connect to from here.
 func local(addr string) string {
@@ -195,17 +174,6 @@ func local(addr string) string {
 func port(addr string) string {
 	_, port, _ := net.SplitHostPort(addr)
 	return port
-}
-
-// lanAddress is where a phone in the same network finds this machine.
-func lanAddress() string {
-	addrs, _ := net.InterfaceAddrs()
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok && n.IP.IsPrivate() && n.IP.To4() != nil {
-			return n.IP.String()
-		}
-	}
-	return "localhost"
 }
 
 // demoUsers are there to play with; their names are their passwords' only secret.

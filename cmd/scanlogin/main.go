@@ -27,6 +27,7 @@ Usage:
   scanlogin user add|passwd|list|unbind [NAME]   accounts from the shell
   scanlogin status                               instances, pool, WeChat's quota, last errors
   scanlogin wechat check                         proves the account's settings, and says what is wrong
+  scanlogin wechat simulate                      a WeChat to scan with, for demos alone
   scanlogin help [COMMAND]                       this, or a command's settings
   scanlogin --version
 `

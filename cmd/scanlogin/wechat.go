@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"scanlogin/internal/config"
@@ -170,12 +172,25 @@ func checkOffline(ctx context.Context, cfg config.Config, logger *slog.Logger) e
 }
 
 func wechatCommand() command {
-	return command{groups: config.WeChat, run: func(ctx context.Context, p program, cfg config.Config, args []string) error {
-		if len(args) != 1 || args[0] != "check" {
-			return fmt.Errorf("wechat takes check; %w", errUsage)
-		}
-		return p.checkWeChat(ctx, cfg)
-	}}
+	var o, defaults simulateOptions
+	return command{
+		groups: config.WeChat,
+		flags: func(f *flag.FlagSet) {
+			o.register(f)
+			defaults = o
+		},
+		run: func(ctx context.Context, p program, cfg config.Config, args []string) error {
+			switch {
+			case slices.Equal(args, []string{"simulate"}):
+				return p.simulate(ctx, cfg, o)
+			case slices.Equal(args, []string{"check"}) && o != defaults:
+				return fmt.Errorf("wechat check takes no flags of wechat simulate; %w", errUsage)
+			case slices.Equal(args, []string{"check"}):
+				return p.checkWeChat(ctx, cfg)
+			}
+			return fmt.Errorf("wechat takes check or simulate; %w", errUsage)
+		},
+	}
 }
 
 // checkWeChat prints what it finds, a line each, and fails where something is wrong.

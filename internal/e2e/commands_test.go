@@ -64,6 +64,38 @@ func TestDev(t *testing.T) {
 	again.post(w.a, "/login/complete", jsonBody()).want(t, http.StatusOK)
 }
 
+// The simulator alone, as the demo of compose.yaml runs it: the instances are elsewhere.
+func TestWeChatSimulateCommand(t *testing.T) {
+	t.Parallel()
+	addr := freeAddr(t)
+	w := newWorld(t, options{stopped: true, settings: settings{"SIGNUP": "on"}})
+	w.settings["WECHAT_API_URL"] = "http://" + addr
+	sim := newInstance(w, "the simulator")
+	sim.launch(w.settings, "wechat", "simulate", "--wechat-addr", addr, "--phone-url", "http://phone.example.com:8090",
+		"--callbacks", w.a.url("/wechat/callback")+","+w.b.url("/wechat/callback"))
+	t.Cleanup(sim.stop)
+	w.a.start()
+	w.a.awaitReady()
+	eventually(t, "it says what it is", func() bool { return strings.Contains(sim.log.String(), "simulated WeChat") })
+
+	b := newBrowser(t, w)
+	stream := b.events(w.a)
+	if code := stream.code(); !strings.HasPrefix(code.URL, "http://phone.example.com:8090/") {
+		t.Errorf("the code leads to %s", code.URL)
+	}
+	// B is down, so the first try goes to A or is repeated there.
+	a := b.do(http.MethodPost, "http://"+addr+"/sim/scan", form("user", "小明", "latest", "true"), "Sec-Fetch-Site", "").want(t, http.StatusOK)
+	w.keep(a.json(t, "openid").(string))
+	stream.expect("bind-required")
+	b.post(w.a, "/user/signup", form("username", "ming", "password", password)).want(t, http.StatusOK)
+
+	for _, args := range [][]string{{"--callbacks", "nowhere"}, {"--wechat-addr", addr}} {
+		if r := run(t, w.settings, "", append([]string{"wechat", "simulate"}, args...)...); r.code != 1 || !oneLine(r.stderr) {
+			t.Errorf("%q: %+v", args, r)
+		}
+	}
+}
+
 func TestMigrateCommand(t *testing.T) {
 	t.Parallel()
 	env := settings{"DATABASE_URL": postgrestest.NewDatabase(t)}
@@ -145,6 +177,7 @@ func TestUsage(t *testing.T) {
 		{"help", "nonsense"},
 		{"wechat"},
 		{"wechat", "nonsense"},
+		{"wechat", "check", "--phone-url", "http://phone.example.com"},
 	} {
 		env := settings{"DATABASE_URL": "postgres://localhost/none", "WECHAT_APP_ID": appID, "WECHAT_APP_SECRET": appSecret, "WECHAT_TOKEN": token}
 		if r := run(t, env, "", args...); r.code != 2 || !oneLine(r.stderr) || r.stdout != "" {
