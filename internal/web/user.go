@@ -134,6 +134,10 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 // forward-auth of Traefik and Caddy).
 func (s *Server) verify(w http.ResponseWriter, r *http.Request) error {
 	session, err := s.session(r)
+	if errors.Is(err, account.ErrNoSession) && r.URL.Query().Has("redirect") && isNavigation(r) {
+		http.Redirect(w, r, s.origin()+"/login?next="+url.QueryEscape(askedFor(r)), http.StatusFound)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -141,4 +145,18 @@ func (s *Server) verify(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("X-Auth-User-Id", strconv.FormatInt(session.User.ID, 10))
 	w.WriteHeader(http.StatusOK)
 	return nil
+}
+
+// isNavigation tells whether the request that a proxy asks about is a browser's for a page.
+// A script gets its 401: it can't do anything with another page.
+func isNavigation(r *http.Request) bool {
+	method := r.Header.Get("X-Forwarded-Method")
+	return wantsPage(r) && (method == "" || method == http.MethodGet || method == http.MethodHead)
+}
+
+// askedFor is the URL that a proxy asks about. It is only ever a next, which has to be allowed
+// when it is followed.
+func askedFor(r *http.Request) string {
+	h := r.Header
+	return h.Get("X-Forwarded-Proto") + "://" + h.Get("X-Forwarded-Host") + h.Get("X-Forwarded-Uri")
 }

@@ -207,6 +207,37 @@ func TestErrorsInTheFormAskedFor(t *testing.T) {
 }
 
 // Each code that an answer carries needs words for people, in both languages.
+// What a proxy asks with, for whoever has no session: a page is led to where there are some, a
+// script hears of it.
+func TestVerifyLeadsPagesToTheLogin(t *testing.T) {
+	_, h, _ := newServer(t, "https://login.example.com")
+	const page = "https://login.example.com/login?next=https%3A%2F%2Fapp.example.com%2Fa%3Fb%3D1%26c%3D%2525"
+	for _, tt := range []struct{ query, method, accept, want string }{
+		{"?redirect", "GET", "text/html,*/*;q=0.8", page},
+		{"?redirect", "HEAD", "text/html", page},
+		{"?redirect", "", "text/html", page},
+		{"?redirect", "POST", "text/html", ""},
+		{"?redirect", "GET", "application/json", ""},
+		{"?redirect", "GET", "*/*", ""},
+		{"", "GET", "text/html", ""},
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), "GET", "/auth/verify"+tt.query, nil)
+		r.Header = http.Header{
+			"Accept": {tt.accept}, "X-Forwarded-Method": {tt.method}, "X-Forwarded-Proto": {"https"},
+			"X-Forwarded-Host": {"app.example.com"}, "X-Forwarded-Uri": {"/a?b=1&c=%25"},
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		status := http.StatusUnauthorized
+		if tt.want != "" {
+			status = http.StatusFound
+		}
+		if got := w.Header().Get("Location"); w.Code != status || got != tt.want {
+			t.Errorf("%+v: %d, Location %q", tt, w.Code, got)
+		}
+	}
+}
+
 func TestEveryErrorHasWords(t *testing.T) {
 	for _, a := range answers() {
 		for _, lang := range []string{langChinese, langEnglish} {
