@@ -11,17 +11,17 @@ BENCH ?=
 WITH_PG = $(if $(PG),PG_BIN=$$(internal/tools/postgresql.sh '$(PG)') && export PG_BIN &&)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint generate fuzz chaos soak bench screenshots build setup
+.PHONY: help run test e2e-proxy lint generate fuzz chaos soak bench screenshots build setup
 
 help: ## list these targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 run: ## the whole thing on this machine: database, two instances, a WeChat to scan with
 	@$(SETUP) postgresql
 	$(WITH_PG) go run ./cmd/scanlogin dev
 
 test: ## every test, on a real PostgreSQL and in a real browser
-	@$(SETUP) postgresql compiler chromium haproxy pgbouncer
+	@$(SETUP) postgresql compiler chromium haproxy nginx caddy pgbouncer
 	$(WITH_PG) go test -race -shuffle=on -timeout 6m ./...
 
 lint: ## what CI holds the code to
@@ -37,6 +37,10 @@ lint: ## what CI holds the code to
 generate: ## internal/postgres/pgstore from sql/, and what the next version has to leave working
 	$(TOOL) sqlc generate -f sql/sqlc.yaml
 	UPDATE_STATEMENTS=1 go test -count=1 -run '^TestEveryStatementIsKeptForTheNextVersion$$' ./internal/postgres
+
+e2e-proxy: ## of the tests, those of docs/deploy: nginx, Caddy and HAProxy before two instances
+	@$(SETUP) postgresql compiler haproxy nginx caddy
+	$(WITH_PG) go test -race -v -run '^(TestProxy|TestDeploy)' ./internal/e2e
 
 fuzz: ## every fuzz target for FUZZTIME
 	@set -e; for package in $$(go list ./...); do \
@@ -71,4 +75,4 @@ build: ## bin/scanlogin, one static file
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/scanlogin ./cmd/scanlogin
 
 setup: ## install what run, test and screenshots need
-	@$(SETUP) postgresql compiler chromium haproxy pgbouncer
+	@$(SETUP) postgresql compiler chromium haproxy nginx caddy pgbouncer

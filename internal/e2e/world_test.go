@@ -44,8 +44,10 @@ type settings map[string]string
 type options struct {
 	settings settings // of every instance
 	pushTo   []int    // the instances that WeChat pushes to, in turn; nil: all
-	stopped  bool     // the test starts the instances itself
-	database string   // empty: a fresh one on the server that the tests share
+	pushURL  string   // where it pushes to instead, by way of pushHTTP
+	pushHTTP *http.Client
+	stopped  bool   // the test starts the instances itself
+	database string // empty: a fresh one on the server that the tests share
 	mode     wechatsim.Mode
 	retryGap time.Duration // of WeChat's pushes; 0: a tenth of a second
 }
@@ -100,9 +102,12 @@ func (w *world) startWeChat(o options) *httptest.Server {
 			callbacks = append(callbacks, i.url("/wechat/callback"))
 		}
 	}
+	if o.pushURL != "" {
+		callbacks = []string{o.pushURL}
+	}
 	sim, err := wechatsim.New(wechatsim.Config{
 		AppID: appID, AppSecret: appSecret, Token: token, EncodingAESKey: o.settings["WECHAT_ENCODING_AES_KEY"],
-		CallbackURLs: callbacks, RetryGap: cmp.Or(o.retryGap, 100*time.Millisecond), Mode: o.mode,
+		CallbackURLs: callbacks, HTTP: o.pushHTTP, RetryGap: cmp.Or(o.retryGap, 100*time.Millisecond), Mode: o.mode,
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# setup.sh [postgresql] [compiler] [chromium] [haproxy] [pgbouncer] [nchan] [npm]: makes
-# sure that this machine has what the targets of the Makefile need. What is missing
+# setup.sh [postgresql] [compiler] [chromium] [haproxy] [nginx] [caddy] [pgbouncer] [nchan] [npm]:
+# makes sure that this machine has what the targets of the Makefile need. What is missing
 # is installed by apt, where that needs no password; else one line says what to
 # install.
 set -euo pipefail
@@ -41,9 +41,9 @@ for need in "$@"; do
 		;;
 	# A peer of the benches: nginx, and its module that holds streams.
 	nchan) has_server nginx && [ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || missing+=(nginx libnginx-mod-nchan) ;;
-	haproxy | pgbouncer) has_server "$need" || missing+=("$need") ;;
+	haproxy | nginx | caddy | pgbouncer) has_server "$need" || missing+=("$need") ;;
 	*)
-		echo "setup.sh: '$need' is none of postgresql, compiler, chromium, haproxy, pgbouncer, nchan, npm" >&2
+		echo "setup.sh: '$need' is none of postgresql, compiler, chromium, haproxy, nginx, caddy, pgbouncer, nchan, npm" >&2
 		exit 2
 		;;
 	esac
@@ -79,7 +79,7 @@ if ! install && ! { apt update && install; }; then
 fi
 
 # Where systemd runs, Debian has started these as services; the tests run their own.
-for service in haproxy pgbouncer nginx; do
+for service in haproxy pgbouncer nginx caddy; do
 	if [[ " ${missing[*]} " == *" $service "* && -d /run/systemd/system ]]; then
 		"${root[@]}" systemctl disable --now --quiet "$service" >&2 &&
 			echo "the service $service, which nothing here uses, is off; to turn it on: sudo systemctl enable --now $service" >&2
