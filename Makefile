@@ -1,6 +1,8 @@
 # A fresh Debian with Go, git and make needs nothing more: `make run` and `make test` install the rest.
 
 TOOL := go tool -modfile=internal/tools/go.mod
+# What reads compose.yaml and Kubernetes' manifests, in a module of its own: it is big.
+MANIFESTS := go tool -modfile=internal/tools/manifests/go.mod
 SETUP := internal/tools/setup.sh
 FUZZTIME ?= 1m
 # Flags of chaos: CHAOS='-seed 7 -for 5m -browsers 300 -faults kill,cut -journal FILE'
@@ -21,7 +23,7 @@ run: ## the whole thing on this machine: database, two instances, a WeChat to sc
 	$(WITH_PG) go run ./cmd/scanlogin dev
 
 test: ## every test, on a real PostgreSQL and in a real browser
-	@$(SETUP) postgresql compiler chromium haproxy nginx caddy pgbouncer
+	@$(SETUP) postgresql compiler chromium haproxy nginx caddy systemd pgbouncer
 	$(WITH_PG) go test -race -shuffle=on -timeout 6m ./...
 
 lint: ## what CI holds the code to
@@ -32,7 +34,9 @@ lint: ## what CI holds the code to
 	@old=$$(go fix -diff ./...) && test -z "$$old" || { echo "older idioms, run 'go fix ./...':" "$$old" >&2; exit 1; }
 	$(TOOL) sqlc diff -f sql/sqlc.yaml
 	go mod tidy -diff
+	$(MANIFESTS) kubectl-validate --version 1.30 docs/deploy/kubernetes.yaml
 	cd internal/tools && go mod tidy -diff
+	cd internal/tools/manifests && go mod tidy -diff
 
 generate: ## internal/postgres/pgstore from sql/, and what the next version has to leave working
 	$(TOOL) sqlc generate -f sql/sqlc.yaml
@@ -75,4 +79,4 @@ build: ## bin/scanlogin, one static file
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/scanlogin ./cmd/scanlogin
 
 setup: ## install what run, test and screenshots need
-	@$(SETUP) postgresql compiler chromium haproxy nginx caddy pgbouncer
+	@$(SETUP) postgresql compiler chromium haproxy nginx caddy systemd pgbouncer

@@ -57,17 +57,7 @@ func TestDeployReadmeShowsTheTestedFile(t *testing.T) {
 	}
 }
 
-func readFile(t testing.TB, path string) string {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
-// What is replaced in each example. The instances are at two addresses of this machine, with
-// the same ports, as in the examples.
+// The examples' addresses, and those that stand for them here.
 const (
 	exampleA, exampleB     = "10.0.0.1", "10.0.0.2"
 	hostA, hostB           = "127.0.0.2", "127.0.0.3"
@@ -98,14 +88,22 @@ func newSite(t *testing.T) *site {
 			"TRUSTED_PROXIES": proxyHost, "RATE_LIMITS": "on", "LIMIT_CODES": "20/1h",
 		},
 	})
-	_, port, _ := net.SplitHostPort(freeAddr(t))
-	_, ops, _ := net.SplitHostPort(freeAddr(t))
+	s.placeInstances()
+	s.w.a.start()
+	s.w.b.start()
+	s.w.a.awaitReady()
+	s.w.b.awaitReady()
+	return s
+}
+
+// placeInstances gives them addresses of their own with the same ports, as in the examples.
+func (s *site) placeInstances() {
+	s.Helper()
+	_, port, _ := net.SplitHostPort(freeAddr(s))
+	_, ops, _ := net.SplitHostPort(freeAddr(s))
 	for i, host := range map[*instance]string{s.w.a: hostA, s.w.b: hostB} {
 		i.addr, i.ops = net.JoinHostPort(host, port), net.JoinHostPort(host, ops)
-		i.start()
-		i.awaitReady()
 	}
-	return s
 }
 
 // transport reaches every host by way of the proxy, from an address of this machine.

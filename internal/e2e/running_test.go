@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -217,11 +218,26 @@ func TestOperatorsAddress(t *testing.T) {
 			t.Errorf("%s is %v", name, n)
 		}
 	}
+	// docs/deploy/kubernetes.yaml scales by this one.
+	_, scaled, _ := strings.Cut(readFile(t, "../../docs/deploy/kubernetes.yaml"), "metric: {name: ")
+	scaled, _, _ = strings.Cut(scaled, "}")
+	if n := w.a.metric(scaled); n != 1 {
+		t.Errorf("%s is %v", scaled, n)
+	}
 	b.do(http.MethodGet, ops+"/debug/pprof/heap", content{}).want(t, http.StatusOK)
 	b.do(http.MethodGet, ops+"/login", content{}).want(t, http.StatusNotFound)
 	for _, path := range []string{"/metrics", "/healthz", "/readyz", "/debug/pprof/", "/debug/pprof/heap"} {
 		b.get(w.a, path).want(t, http.StatusNotFound)
 	}
+}
+
+func readFile(t testing.TB, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
 
 // sql runs a statement in the world's database.

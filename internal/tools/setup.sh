@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# setup.sh [postgresql] [compiler] [chromium] [haproxy] [nginx] [caddy] [pgbouncer] [nchan] [npm]:
-# makes sure that this machine has what the targets of the Makefile need. What is missing
-# is installed by apt, where that needs no password; else one line says what to
+# setup.sh [postgresql] [compiler] [chromium] [haproxy] [nginx] [caddy] [systemd] [pgbouncer] [nchan]
+# [npm]: makes sure that this machine has what the targets of the Makefile need. What is
+# missing is installed by apt, where that needs no password; else one line says what to
 # install.
 set -euo pipefail
 
@@ -33,6 +33,8 @@ for need in "$@"; do
 	case "$need" in
 	# Another version than the installed one is postgresql.sh's business.
 	postgresql) [ -n "${PG:-}" ] || has_postgresql || missing+=(postgresql) ;;
+	# To have it read a unit, not to run anything by it.
+	systemd) [ "$(uname)" != Linux ] || has systemd-analyze || missing+=(systemd) ;;
 	npm) has npm || missing+=(npm) ;;
 	compiler) has_compiler || missing+=(gcc libc6-dev) ;;
 	chromium)
@@ -43,7 +45,7 @@ for need in "$@"; do
 	nchan) has_server nginx && [ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || missing+=(nginx libnginx-mod-nchan) ;;
 	haproxy | nginx | caddy | pgbouncer) has_server "$need" || missing+=("$need") ;;
 	*)
-		echo "setup.sh: '$need' is none of postgresql, compiler, chromium, haproxy, nginx, caddy, pgbouncer, nchan, npm" >&2
+		echo "setup.sh: '$need' is none of postgresql, compiler, chromium, haproxy, nginx, caddy, systemd, pgbouncer, nchan, npm" >&2
 		exit 2
 		;;
 	esac
