@@ -13,7 +13,7 @@ BENCH ?=
 WITH_PG = $(if $(PG),PG_BIN=$$(internal/tools/postgresql.sh '$(PG)') && export PG_BIN &&)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test e2e-proxy lint generate fuzz chaos soak bench screenshots build setup
+.PHONY: help run test e2e-proxy lint generate fuzz chaos soak bench screenshots build release setup
 
 help: ## list these targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -77,6 +77,10 @@ screenshots: ## docs/images, taken anew
 
 build: ## bin/scanlogin, one static file
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/scanlogin ./cmd/scanlogin
+
+release: ## dist/: archives for linux, checksums and bills of materials, of what is committed
+	rm -rf dist
+	go run ./internal/release
 
 setup: ## install what run, test and screenshots need
 	@$(SETUP) postgresql compiler chromium haproxy nginx caddy systemd pgbouncer
