@@ -113,7 +113,7 @@ func commitTime(info *debug.BuildInfo) (time.Time, error) {
 		}
 	}
 	if at.IsZero() {
-		return at, errors.New("not a git checkout, so there is no version")
+		return at, errors.New("Go finds no commit here: it has to be a clone, not a linked worktree")
 	}
 	return at, nil
 }
