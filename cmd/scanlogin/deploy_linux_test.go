@@ -10,10 +10,7 @@ import (
 
 // The unit is read by systemd itself; what it lets the service do is rated, from 0 (nothing) to 10.
 func TestSystemdUnit(t *testing.T) {
-	b, err := os.ReadFile("../../docs/deploy/scanlogin.service")
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := deployFile(t, "scanlogin.service")
 	const binary = "/usr/local/bin/scanlogin"
 	if !bytes.Contains(b, []byte("ExecStart="+binary+" serve\n")) {
 		t.Fatal("the unit doesn't start " + binary)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -208,15 +209,19 @@ type probe struct {
 	Get struct{ Path, Port string } `yaml:"httpGet"`
 }
 
-func manifests(t *testing.T) map[string]manifest {
+func deployFile(t *testing.T, name string) []byte {
 	t.Helper()
-	file, err := os.Open("../../docs/deploy/kubernetes.yaml")
+	b, err := os.ReadFile("../../docs/deploy/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
+	return b
+}
+
+func manifests(t *testing.T) map[string]manifest {
+	t.Helper()
 	all := map[string]manifest{}
-	for dec := yaml.NewDecoder(file); ; {
+	for dec := yaml.NewDecoder(bytes.NewReader(deployFile(t, "kubernetes.yaml"))); ; {
 		var m manifest
 		if err := dec.Decode(&m); errors.Is(err, io.EOF) {
 			return all
@@ -242,9 +247,7 @@ func TestKubernetesManifestsFitTogether(t *testing.T) {
 				if from.ConfigMap.Name != "" {
 					values = all["ConfigMap"].Data
 				}
-				for name, value := range values {
-					s.Environment[name] = value
-				}
+				maps.Copy(s.Environment, values)
 			}
 			if c.Image != instance.Image {
 				t.Errorf("%s runs %s, the instances %s", kind, c.Image, instance.Image)
@@ -383,11 +386,7 @@ type traefikDynamic struct {
 // strictly refuses what v has no field for.
 func strictly(t *testing.T, name string, v any) {
 	t.Helper()
-	b, err := os.ReadFile("../../docs/deploy/" + name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec := yaml.NewDecoder(bytes.NewReader(deployFile(t, name)))
 	dec.KnownFields(true)
 	if err := dec.Decode(v); err != nil {
 		t.Fatalf("%s: %v", name, err)
