@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"scanlogin/internal/account"
+	"scanlogin/internal/audit"
 	"scanlogin/internal/config"
 	"scanlogin/internal/devpg"
 	"scanlogin/internal/postgres"
@@ -153,9 +154,10 @@ func devConfigs(cfg config.Config, o devOptions, database, wechatAddr string) [2
 	cfg.DatabaseURL = config.Secret(database)
 	cfg.DatabaseListenURL = cfg.DatabaseURL
 	cfg.WeChatAPIURL = &url.URL{Scheme: "http", Host: local(wechatAddr)}
-	cfg.Instance = "dev-1"
+	name := instanceName(cfg)
+	cfg.Instance = name + "-1"
 	second := cfg
-	second.Instance = "dev-2"
+	second.Instance = name + "-2"
 	second.Addr, second.OpsAddr = o.secondAddr, o.secondOps
 	return [2]config.Config{cfg, second}
 }
@@ -187,6 +189,8 @@ func demoAccounts(ctx context.Context, cfg config.Config) error {
 		return err
 	}
 	defer db.Close()
+	db.Instance = cfg.Instance
+	ctx = audit.With(ctx, audit.Where{Browser: "scanlogin dev"})
 	accounts := &account.Service{Store: postgres.Accounts{DB: db}}
 	for name, password := range demoUsers() {
 		if _, err := accounts.Create(ctx, name, password); err != nil && !errors.Is(err, account.ErrNameTaken) {

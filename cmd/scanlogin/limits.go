@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"fmt"
@@ -12,7 +13,7 @@ import (
 )
 
 // newLimiter is nil where there are no limits.
-func newLimiter(cfg config.Config, db *postgres.DB, refused func(string), logger *slog.Logger) (*limit.Limiter, error) {
+func newLimiter(cfg config.Config, db *postgres.DB, refused func(context.Context, limit.Refusal), logger *slog.Logger) (*limit.Limiter, error) {
 	if !cfg.RateLimits {
 		return nil, nil
 	}

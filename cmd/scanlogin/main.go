@@ -26,6 +26,7 @@ Usage:
   scanlogin migrate up|down|status               the database's schema, on demand
   scanlogin user add|passwd|list|unbind [NAME]   accounts from the shell
   scanlogin status                               instances, pool, WeChat's quota, last errors
+  scanlogin audit                                what has happened: who signed in, was refused, changed what
   scanlogin wechat check                         proves the account's settings, and says what is wrong
   scanlogin wechat simulate                      a WeChat to scan with, for demos alone
   scanlogin help [COMMAND]                       this, or a command's settings
@@ -118,6 +119,8 @@ func commands(name string) (command, bool) {
 		return userCommand(), true
 	case "status":
 		return statusCommand(), true
+	case "audit":
+		return auditCommand(), true
 	case "wechat":
 		return wechatCommand(), true
 	}

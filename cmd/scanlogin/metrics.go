@@ -17,7 +17,7 @@ import (
 // newRemoved counts what the housekeeper removes.
 func newRemoved() *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "scanlogin_rows_removed_total", Help: "Rows that were over and are removed by this instance, and scenes that were made to forget, by table.",
+		Name: "scanlogin_rows_removed_total", Help: "Rows that were over and are removed by this instance, scenes that were made to forget, and months of the audit log, by table.",
 	}, []string{"table"})
 }
 
@@ -31,6 +31,13 @@ func newLimited() *prometheus.CounterVec {
 		limited.WithLabelValues(name)
 	}
 	return limited
+}
+
+// newUnaudited counts what the audit log lacks.
+func newUnaudited() prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "scanlogin_audit_dropped_total", Help: "Refusals that are in no row of the audit log: there were too many different ones at once, or the database was away at the end.",
+	})
 }
 
 // registerMetrics exports what this instance knows of itself.

@@ -16,7 +16,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"scanlogin/internal/account"
+	"scanlogin/internal/audit"
 	"scanlogin/internal/config"
+	"scanlogin/internal/limit"
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres"
 	"scanlogin/internal/status"
@@ -47,8 +49,10 @@ type instance struct {
 	hub      *stream.Hub
 	reserve  *login.Reserve
 	notifier *postgres.Notifier
+	recorder *audit.Recorder
 	removed  *prometheus.CounterVec
 	limited  *prometheus.CounterVec
+	dropped  prometheus.Counter // of the recorder
 	listener *postgres.Listener
 	troubles *status.Troubles
 	heart    *status.Heart
@@ -61,7 +65,7 @@ type instance struct {
 func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_ *instance, err error) {
 	troubles := &status.Troubles{}
 	logger = troubles.Watch(logger)
-	i := &instance{cfg: cfg, logger: logger, troubles: troubles, removed: newRemoved(), limited: newLimited()}
+	i := &instance{cfg: cfg, logger: logger, troubles: troubles, removed: newRemoved(), limited: newLimited(), dropped: newUnaudited()}
 	defer func() {
 		if err != nil {
 			i.close()
@@ -69,6 +73,13 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 	}()
 	if i.db, err = postgres.Open(ctx, cfg.DatabaseURL.Reveal(), cfg.DatabaseSchema); err != nil {
 		return nil, err
+	}
+	i.db.Instance = instanceName(cfg)
+	i.recorder = &audit.Recorder{
+		AppID:   cfg.WeChatAppID,
+		Write:   postgres.Audit{DB: i.db}.Write,
+		Dropped: func(events int) { i.dropped.Add(float64(events)) },
+		Logger:  logger,
 	}
 	if err = i.db.Current(ctx); err != nil {
 		return nil, err
@@ -152,7 +163,7 @@ func (i *instance) site(ctx context.Context, logins *login.Service) (*web.Server
 	if err != nil {
 		return nil, err
 	}
-	limits, err := newLimiter(i.cfg, i.db, func(limit string) { i.limited.WithLabelValues(limit).Inc() }, i.logger)
+	limits, err := newLimiter(i.cfg, i.db, i.refused, i.logger)
 	if err != nil {
 		return nil, err
 	}
@@ -178,6 +189,7 @@ func (i *instance) site(ctx context.Context, logins *login.Service) (*web.Server
 		Forward:  forwarder,
 		Replies:  replies,
 		Limits:   limits,
+		Audit:    i.recorder,
 		Logger:   i.logger,
 	}, nil
 }
@@ -192,7 +204,7 @@ func (i *instance) listen(ctx context.Context, site http.Handler, stats func() w
 		return nil
 	}
 	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(i.removed, i.limited)
+	metrics.MustRegister(i.removed, i.limited, i.dropped)
 	registerMetrics(metrics, i.hub, stats, postgres.Quota{DB: i.db, AppID: i.cfg.WeChatAppID})
 	ops := &web.Ops{
 		Ready: i.ready, Metrics: metrics, Stopping: i.hub.Draining,
@@ -206,14 +218,9 @@ func (i *instance) listen(ctx context.Context, site http.Handler, stats func() w
 	return err
 }
 
-func hostName() string {
-	name, _ := os.Hostname() // on Linux it always has one
-	return name
-}
-
 // newHeart tells the other instances, and the operator, of this one.
 func (i *instance) newHeart(stats func() web.Stats) *status.Heart {
-	beat := status.Beat{ID: login.NewSecret().ID(), Name: cmp.Or(i.cfg.Instance, hostName()), Version: version()}
+	beat := status.Beat{ID: login.NewSecret().ID(), Name: instanceName(i.cfg), Version: version()}
 	return &status.Heart{
 		Store:  postgres.Status{DB: i.db},
 		Logger: i.logger,
@@ -226,6 +233,18 @@ func (i *instance) newHeart(stats func() web.Stats) *status.Heart {
 			return b
 		},
 	}
+}
+
+// refused counts what a limit has refused, and notes whom.
+func (i *instance) refused(ctx context.Context, r limit.Refusal) {
+	i.limited.WithLabelValues(r.Limit).Inc()
+	i.recorder.Note(ctx, audit.Event{Kind: audit.Limited, Detail: r.Limit, Account: r.Account, Person: i.recorder.Person(r.OpenID)})
+}
+
+// instanceName is who an instance is for its operator, and in the audit log.
+func instanceName(cfg config.Config) string {
+	host, _ := os.Hostname()
+	return cmp.Or(cfg.Instance, host, "unknown")
 }
 
 // notify wakes the streams of this very instance, and tells the others.
@@ -253,6 +272,7 @@ func (i *instance) run(ctx context.Context) error {
 	var work sync.WaitGroup
 	defer work.Wait()
 	defer stop()
+	work.Go(func() { i.recorder.Run(background) })
 	work.Go(func() { i.notifier.Run(background) })
 	work.Go(func() { i.listener.Run(background) })
 	work.Go(func() { _ = i.hub.Run(background) })
@@ -294,6 +314,7 @@ func (i *instance) housekeeper() *postgres.Housekeeper {
 		KeepPushes:  2*min(i.cfg.WeChatCallbackWindow, farOff) + 5*time.Minute,
 		KeepLimits:  rules(i.cfg).Memory(),
 		SessionIdle: i.cfg.SessionIdle,
+		KeepAudit:   i.cfg.AuditKeep,
 		Removed:     func(table string, rows int64) { i.removed.WithLabelValues(table).Add(float64(rows)) },
 		Logger:      i.logger,
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/user"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,12 +16,13 @@ import (
 	"golang.org/x/term"
 
 	"scanlogin/internal/account"
+	"scanlogin/internal/audit"
 	"scanlogin/internal/config"
 	"scanlogin/internal/postgres"
 )
 
 func userCommand() command {
-	return command{groups: config.Database, run: func(ctx context.Context, p program, cfg config.Config, args []string) error {
+	return command{groups: config.Database | config.Deeds, run: func(ctx context.Context, p program, cfg config.Config, args []string) error {
 		do, err := p.userAction(args)
 		if err != nil {
 			return err
@@ -29,8 +32,19 @@ func userCommand() command {
 			return err
 		}
 		defer db.Close()
+		db.Instance = instanceName(cfg)
+		ctx = audit.With(ctx, audit.Where{Browser: "scanlogin user, run by " + osUser()})
 		return do(ctx, &account.Service{Store: postgres.Accounts{DB: db}})
 	}}
+}
+
+// osUser is who runs this, for the audit log.
+func osUser() string {
+	u, err := user.Current()
+	if err != nil {
+		return "user " + strconv.Itoa(os.Getuid())
+	}
+	return u.Username
 }
 
 // userAction finds out what is asked for, before the database is.

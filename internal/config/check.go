@@ -20,7 +20,9 @@ const (
 	// maxSceneTTL is the longest life of a temporary QR code, 2592000 s:
 	// https://developers.weixin.qq.com/doc/offiaccount/Account_Management/Generating_a_Parametric_QR_Code.html
 	maxSceneTTL = 30 * 24 * time.Hour
-	forever     = time.Duration(math.MaxInt64)
+	// leastAudit is how long the database keeps the audit log whatever it is told.
+	leastAudit = 180 * 24 * time.Hour
+	forever    = time.Duration(math.MaxInt64)
 )
 
 // check notes what is wrong with values that could be parsed, and finishes
@@ -45,6 +47,9 @@ func (l *loader) check(c *Config) {
 }
 
 func (l *loader) checkDatabase(c *Config) {
+	if !regexp.MustCompile(`^[!-~]{0,64}$`).MatchString(c.Instance) {
+		l.refuse("INSTANCE", "is %s, which is not 1 to 64 printable characters of ASCII without spaces", shown(c.Instance))
+	}
 	l.checkConnection("DATABASE_URL", c.DatabaseURL)
 	l.checkConnection("DATABASE_LISTEN_URL", c.DatabaseListenURL)
 	if !regexp.MustCompile(`^[a-z_][a-z0-9_]{0,40}$`).MatchString(c.DatabaseSchema) {
@@ -177,6 +182,7 @@ func (l *loader) checkTimes(c *Config) {
 	l.checkDuration("DRAIN_WINDOW", c.DrainWindow, time.Second, time.Minute)
 	l.checkDuration("SESSION_TTL", c.SessionTTL, time.Minute, forever)
 	l.checkDuration("SESSION_IDLE", c.SessionIdle, time.Second, forever)
+	l.checkDuration("AUDIT_KEEP", c.AuditKeep, leastAudit, forever)
 	// Callbacks carry whole seconds.
 	l.checkDuration("WECHAT_CALLBACK_WINDOW", c.WeChatCallbackWindow, time.Second, forever)
 	if l.values["SCENE_REST"] != "" { // else SCENE_TTL's problem is told once

@@ -24,9 +24,10 @@ type Config struct {
 	DatabaseListenURL Secret `env:"DATABASE_LISTEN_URL" groups:"database" shown:"DATABASE_URL" example:"postgres://scanlogin:PASSWORD@db.example.com:5432/scanlogin" meaning:"the direct connection for LISTEN, where DATABASE_URL goes through a pooler"`
 	DatabaseSchema    string `env:"DATABASE_SCHEMA" groups:"database" envDefault:"scanlogin" example:"scanlogin" meaning:"the schema that holds every table and function"`
 
+	Instance string `env:"INSTANCE" groups:"deeds" shown:"the host's name" example:"login-1" meaning:"what this instance is called, for the operator and in the audit log"`
+
 	Addr           string         `env:"ADDR" groups:"web" envDefault:":8080" example:":8080" meaning:"where public HTTP listens"`
 	OpsAddr        string         `env:"OPS_ADDR" groups:"web" envDefault:"127.0.0.1:9090" example:"127.0.0.1:9090" meaning:"where /metrics, /healthz and /readyz listen; set to nothing: off"`
-	Instance       string         `env:"INSTANCE" groups:"web" shown:"the host's name" example:"login-1" meaning:"what this instance is called, for the operator"`
 	PublicURL      *url.URL       `env:"PUBLIC_URL" groups:"web wechat" envDefault:"http://localhost:8080" example:"https://login.example.com" meaning:"the origin that browsers and WeChat see; https turns on Secure and __Host- cookies and HSTS"`
 	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES" groups:"web" example:"10.0.0.0/8,192.0.2.7" meaning:"addresses and CIDRs of proxies whose X-Forwarded-For is believed"`
 	PlaceHeader    string         `env:"PLACE_HEADER" groups:"web" example:"CF-IPCity" meaning:"the header in which a trusted proxy says roughly where a browser is, for the words to the phone and the list of sessions"`
@@ -74,6 +75,8 @@ type Config struct {
 	LimitScans            Rate  `env:"LIMIT_SCANS" groups:"web" envDefault:"30/1m" example:"30/1m" meaning:"scans by one WeChat user"`
 	LimitTabs             int32 `env:"LIMIT_TABS" groups:"web" envDefault:"16" example:"16" meaning:"open streams of one login on an instance; 0: no limit"`
 
+	AuditKeep time.Duration `env:"AUDIT_KEEP" groups:"web" envDefault:"9600h" example:"9600h" meaning:"how long the audit log is kept, by the month; 4320h at least"`
+
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" example:"info" meaning:"debug, info, warn or error"`
 	LogFormat string     `env:"LOG_FORMAT" shown:"text on a terminal, else json" example:"json" meaning:"text or json"`
 }
@@ -98,7 +101,8 @@ type Group uint8
 const (
 	Database Group = 1 << iota // DATABASE_*
 	WeChat                     // WECHAT_* and PUBLIC_URL
+	Deeds                      // INSTANCE, of what leaves traces in the audit log
 	Web                        // the rest
 
-	All = Database | WeChat | Web
+	All = Database | WeChat | Deeds | Web
 )

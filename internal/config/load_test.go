@@ -78,6 +78,7 @@ func defaults() Config {
 		LimitSignups:          Rate{60, time.Hour},
 		LimitScans:            Rate{30, time.Minute},
 		LimitTabs:             16,
+		AuditKeep:             9600 * time.Hour,
 		LogLevel:              slog.LevelInfo,
 	}
 }
@@ -152,6 +153,8 @@ func TestGoodValues(t *testing.T) {
 		"LIMIT_SCANS":             {"Off", func(c *Config) { c.LimitScans = Rate{} }},
 		"LIMIT_POOL_SHARE":        {"0", func(c *Config) { c.LimitPoolShare = 0 }},
 		"LIMIT_TABS":              {"0", func(c *Config) { c.LimitTabs = 0 }},
+		"AUDIT_KEEP":              {"4320h", func(c *Config) { c.AuditKeep = 4320 * time.Hour }},
+		"INSTANCE":                {"login-1", func(c *Config) { c.Instance = "login-1" }},
 		"LOG_LEVEL":               {"debug", func(c *Config) { c.LogLevel = slog.LevelDebug }},
 		"LOG_FORMAT":              {"json", func(c *Config) { c.LogFormat = "json" }},
 		"ALLOWED_ORIGINS": {" https://App.example.com/, http://x:80 https://[::1]:8443", func(c *Config) {
@@ -213,6 +216,8 @@ func TestBadValues(t *testing.T) {
 		"BIND_TTL":        {"0s": "less than 1s"},
 		"DRAIN_WINDOW":    {"0s": "less than 1s", "2m": "more than 1m0s"},
 		"SESSION_TTL":     {"59s": "less than 1m"},
+		"AUDIT_KEEP":      {"4319h": "less than 4320h", "0": "less than 4320h", "a year": "duration"},
+		"INSTANCE":        {"login 1": "printable", strings.Repeat("x", 65): "1 to 64", "上海": "ASCII"},
 		"SESSION_IDLE":    {"999ms": "less than 1s", "0": "less than 1s", "a week": "duration"},
 		"COOKIE_DOMAIN":   {"example.com": "parent", "localhost:8080": "parent", "host": "parent"},
 		"SIGNUP":          {"yes": "on nor off"},

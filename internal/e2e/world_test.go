@@ -264,7 +264,7 @@ func (i *instance) url(path string) string { return "http://" + i.addr + path }
 // start starts the program and doesn't wait for it to be ready.
 func (i *instance) start(args ...string) {
 	i.w.t.Helper()
-	env := settings{"ADDR": i.addr, "OPS_ADDR": i.ops}
+	env := settings{"ADDR": i.addr, "OPS_ADDR": i.ops, "INSTANCE": i.name}
 	maps.Copy(env, i.w.settings)
 	maps.Copy(env, i.settings)
 	i.launch(env, append([]string{"serve"}, args...)...)

@@ -20,6 +20,9 @@ var ErrRefused = errors.New("limit: too many")
 type Refusal struct {
 	Limit string // one of [Names]
 	Wait  time.Duration
+	// Whom, where the limit is not about an address: the name of the account that was
+	// tried, whatever was typed, or the WeChat user who scanned.
+	Account, OpenID string
 }
 
 // Error names the limit.

@@ -58,8 +58,8 @@ type Limiter struct {
 	Store  Store
 	Secret [32]byte // of the digests; the same for all instances
 	Rules  Rules
-	// Refused, where it isn't nil, hears of each refusal the limit's name.
-	Refused func(limit string)
+	// Refused, where it isn't nil, hears of each refusal.
+	Refused func(ctx context.Context, r Refusal)
 	Logger  *slog.Logger
 
 	failing atomic.Bool // so that an outage is told once
@@ -76,9 +76,9 @@ func (l *Limiter) Code(ctx context.Context, from netip.Addr) error {
 		return nil
 	}
 	return l.leniently(ctx, []ask{
-		{codes, l.Rules.Codes, about(address(from))},
-		{codesNetwork, l.Rules.CodesNetwork, about(network(from))},
-		{codesDay, l.Rules.CodesDay, about(network(from))},
+		{limit: codes, rate: l.Rules.Codes, whom: about(address(from))},
+		{limit: codesNetwork, rate: l.Rules.CodesNetwork, whom: about(network(from))},
+		{limit: codesDay, rate: l.Rules.CodesDay, whom: about(network(from))},
 	})
 }
 
@@ -88,7 +88,7 @@ func (l *Limiter) NoCode(ctx context.Context, from netip.Addr) {
 	if l == nil {
 		return
 	}
-	l.giveBack(ctx, []ask{{codesDay, l.Rules.CodesDay, about(network(from))}})
+	l.giveBack(ctx, []ask{{limit: codesDay, rate: l.Rules.CodesDay, whom: about(network(from))}})
 }
 
 // Signup counts a new account from this address; a [Refusal].
@@ -96,7 +96,7 @@ func (l *Limiter) Signup(ctx context.Context, from netip.Addr) error {
 	if l == nil {
 		return nil
 	}
-	return l.leniently(ctx, []ask{{signups, l.Rules.Signups, about(address(from))}})
+	return l.leniently(ctx, []ask{{limit: signups, rate: l.Rules.Signups, whom: about(address(from))}})
 }
 
 // Scan counts a scan by this phone; a [Refusal].
@@ -104,12 +104,14 @@ func (l *Limiter) Scan(ctx context.Context, openid string) error {
 	if l == nil {
 		return nil
 	}
-	return l.leniently(ctx, []ask{{scans, l.Rules.Scans, []string{openid}}})
+	return l.leniently(ctx, []ask{{limit: scans, rate: l.Rules.Scans, whom: []string{openid}, openID: openid}})
 }
 
 // Tab notes that a login has as many streams as it may have. They are counted by whoever
 // keeps them.
-func (l *Limiter) Tab(wait time.Duration) error { return l.refuse(tabs, wait) }
+func (l *Limiter) Tab(ctx context.Context, wait time.Duration) error {
+	return l.refuse(ctx, ask{limit: tabs}, wait)
+}
 
 // Try is a password that is about to be checked.
 type Try struct {
@@ -127,14 +129,14 @@ func (l *Limiter) Password(ctx context.Context, name string, from netip.Addr, to
 	if l == nil {
 		return Try{}, nil
 	}
-	name = fold(name)
-	t := Try{l, []ask{{passwordsAddress, l.Rules.PasswordsAddress, about(address(from))}}}
+	tried, name := name, fold(name)
+	t := Try{l, []ask{{limit: passwordsAddress, rate: l.Rules.PasswordsAddress, whom: about(address(from))}}}
 	if browser, known := l.knows(name, token); known {
-		t.asks = append(t.asks, ask{passwords, l.Rules.Passwords, []string{"browser", browser}})
+		t.asks = append(t.asks, ask{limit: passwords, rate: l.Rules.Passwords, whom: []string{"browser", browser}, account: tried})
 	} else {
 		t.asks = append(t.asks,
-			ask{passwords, l.Rules.Passwords, append(about(network(from)), name)},
-			ask{passwordsAccount, l.Rules.PasswordsAccount, []string{name}})
+			ask{limit: passwords, rate: l.Rules.Passwords, whom: append(about(network(from)), name), account: tried},
+			ask{limit: passwordsAccount, rate: l.Rules.PasswordsAccount, whom: []string{name}, account: tried})
 	}
 	return t, l.take(ctx, t.asks)
 }
@@ -180,6 +182,8 @@ type ask struct {
 	limit string
 	rate  Rate
 	whom  []string
+
+	account, openID string // as in [Refusal]
 }
 
 // take counts all or none.
@@ -199,16 +203,17 @@ func (l *Limiter) take(ctx context.Context, asks []ask) error {
 		}
 	}
 	if waits[longest] > 0 {
-		return l.refuse(asks[longest].limit, waits[longest])
+		return l.refuse(ctx, asks[longest], waits[longest])
 	}
 	return nil
 }
 
-func (l *Limiter) refuse(limit string, wait time.Duration) error {
+func (l *Limiter) refuse(ctx context.Context, a ask, wait time.Duration) error {
+	r := Refusal{Limit: a.limit, Wait: wait, Account: a.account, OpenID: a.openID}
 	if l != nil && l.Refused != nil {
-		l.Refused(limit)
+		l.Refused(ctx, r)
 	}
-	return &Refusal{limit, wait}
+	return &r
 }
 
 // leniently is take for what may go on where nobody can count.

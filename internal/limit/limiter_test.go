@@ -96,7 +96,7 @@ func TestCodesAreCountedForAddressNetworkAndDay(t *testing.T) {
 	} {
 		l, _, _ := newLimiter(rules)
 		var heard string
-		l.Refused = func(limit string) { heard += limit }
+		l.Refused = func(_ context.Context, r Refusal) { heard += r.Limit }
 		for range 2 {
 			if err := l.Code(t.Context(), home); err != nil {
 				t.Errorf("%s: %v", limit, err)

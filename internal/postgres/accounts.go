@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"scanlogin/internal/account"
+	"scanlogin/internal/audit"
 	"scanlogin/internal/postgres/pgstore"
 )
 
@@ -19,7 +20,11 @@ type Accounts struct {
 
 // CreateUser adds a user; account.ErrNameTaken.
 func (s Accounts) CreateUser(ctx context.Context, name, passwordHash string) (account.User, error) {
-	r, err := s.DB.Queries.CreateAccount(ctx, name, passwordHash)
+	at := audit.From(ctx)
+	r, err := s.DB.Queries.CreateAccount(ctx, pgstore.CreateAccountParams{
+		Name: name, Password: passwordHash,
+		Address: at.Addr, Browser: at.Browser, Place: at.Place, Instance: s.DB.Instance,
+	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return account.User{}, account.ErrNameTaken
 	}
@@ -38,8 +43,12 @@ func (s Accounts) UserByName(ctx context.Context, name string) (account.User, st
 // SetPasswordHash sets another password and ends every session; account.ErrNoUser. Who
 // signs in with the old one right now is waited for and ended, or waits for us.
 func (s Accounts) SetPasswordHash(ctx context.Context, userID int64, hash string) error {
+	at := audit.From(ctx)
 	return s.DB.tx(ctx, func(q *pgstore.Queries) error {
-		n, err := q.SetPassword(ctx, hash, userID)
+		n, err := q.SetPassword(ctx, pgstore.SetPasswordParams{
+			Password: hash, ID: userID,
+			Address: at.Addr, Browser: at.Browser, Place: at.Place, Instance: s.DB.Instance,
+		})
 		if err != nil {
 			return err
 		}
@@ -49,7 +58,8 @@ func (s Accounts) SetPasswordHash(ctx context.Context, userID int64, hash string
 		if err := note(ctx, q, userID, account.NoticePasswordChanged, account.Origin{}); err != nil {
 			return err
 		}
-		return q.EndSessions(ctx, userID)
+		_, err = s.endOthers(ctx, q, userID, nil, forever, "password_changed")
+		return err
 	})
 }
 
@@ -81,7 +91,11 @@ func (s Accounts) Unbind(ctx context.Context, userID int64, from account.Origin)
 		if err := note(ctx, q, userID, account.NoticeUnbound, from); err != nil {
 			return err
 		}
-		n, err := q.Unbind(ctx, userID)
+		at := audit.From(ctx)
+		n, err := q.Unbind(ctx, pgstore.UnbindParams{
+			AccountID: userID,
+			Address:   at.Addr, Browser: at.Browser, Place: at.Place, Instance: s.DB.Instance,
+		})
 		if err == nil && n == 0 {
 			return errRollback
 		}

@@ -376,7 +376,7 @@ func TestAMigrationThatBreaksTheVersionBeforeIsRefused(t *testing.T) {
 	for _, c := range []struct{ migration, want string }{
 		{"ALTER TABLE scanlogin.scene DROP COLUMN place", `SetOrigin is not what it was: (text, text, integer, uuid) became (ERROR: column "place"`},
 		{"ALTER TABLE scanlogin.scene RENAME COLUMN openid TO wechat_user", "Scan is not what it was: (text"},
-		{"ALTER TABLE scanlogin.web_session RENAME TO session", `Complete is not what it was: (bytea, interval, text, text, integer, uuid, text, bytea) became (ERROR: relation "scanlogin.web_session"`},
+		{"ALTER TABLE scanlogin.web_session RENAME TO session", `Complete is not what it was: (bytea, interval, text, text, integer, uuid, text, bytea, inet, text) became (ERROR: relation "scanlogin.web_session"`},
 		{"DROP TABLE scanlogin.lease", "TakeLease is not what it was"},
 		{"DROP TABLE scanlogin.wechat_push; CREATE VIEW scanlogin.wechat_push AS SELECT ''::bytea AS id, ''::text AS reply, now() AS created_at", "table wechat_push was r and is v"},
 		{"DROP FUNCTION scanlogin.resize_pool(integer)", "ResizePool is not what it was"},
@@ -422,7 +422,7 @@ func TestAMigrationThatOnlyAddsIsAccepted(t *testing.T) {
 		"ALTER TABLE scanlogin.account ADD seen_at timestamptz NOT NULL DEFAULT now()",
 		"ALTER TABLE scanlogin.account ADD level text NOT NULL DEFAULT 'user' CHECK (level IN ('user', 'admin'))",
 		"ALTER TABLE scanlogin.account ADD parent bigint REFERENCES scanlogin.account ON DELETE SET NULL",
-		"CREATE TABLE scanlogin.audit (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, what text NOT NULL UNIQUE CHECK (what <> ''))",
+		"CREATE TABLE scanlogin.news (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, what text NOT NULL UNIQUE CHECK (what <> ''))",
 		"CREATE TABLE scanlogin.passkey (account_id bigint NOT NULL REFERENCES scanlogin.account ON DELETE CASCADE)",
 		"CREATE INDEX ON scanlogin.web_session (created_at)",
 		"DROP INDEX scanlogin.web_session_account",

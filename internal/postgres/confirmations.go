@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"scanlogin/internal/audit"
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres/pgstore"
 )
@@ -16,7 +17,7 @@ import (
 func (s Logins) Ask(ctx context.Context, scan login.Scan, by login.Confirm, secrets []string, ttl time.Duration) (login.Outcome, login.ID, error) {
 	id, err := s.DB.Queries.Ask(ctx, pgstore.AskParams{
 		Openid: scan.OpenID, Ttl: ttl, ID: scan.Scene, Ticket: scan.Ticket, Appid: s.AppID,
-		Kind: by.String(), Secrets: secrets, Push: scan.Push,
+		Kind: by.String(), Secrets: secrets, Push: scan.Push, Instance: s.DB.Instance,
 	})
 	if err == nil {
 		return login.ToConfirm, *id, nil
@@ -123,6 +124,7 @@ func (s Logins) withQuestion(ctx context.Context, l login.Login) (login.Login, e
 func (s Logins) Answer(ctx context.Context, a login.Answer, number string, bindTTL time.Duration) (login.Verdict, error) {
 	rows, err := s.DB.Queries.Answer(ctx, pgstore.AnswerParams{
 		Decline: number == "", Number: number, Appid: s.AppID, Openid: a.OpenID, Most: login.MaxTries, Push: a.Push, BindTtl: bindTTL,
+		Instance: s.DB.Instance,
 	})
 	if err != nil {
 		return login.Verdict{}, err
@@ -156,8 +158,10 @@ func (s Logins) AwaitsAnswer(ctx context.Context, openID string) (bool, error) {
 
 // ConfirmCode judges the code that was typed into a login's browser.
 func (s Logins) ConfirmCode(ctx context.Context, ref login.Ref, code string, bindTTL time.Duration) (left int, err error) {
+	at := audit.From(ctx)
 	r, err := s.DB.Queries.ConfirmCode(ctx, pgstore.ConfirmCodeParams{
 		Code: code, Login: ref.ID, ID: ref.Scene, Most: login.MaxTries, BindTtl: bindTTL,
+		Address: at.Addr, Browser: at.Browser, Place: at.Place, Instance: s.DB.Instance,
 	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

@@ -43,7 +43,11 @@ type Housekeeper struct {
 	SessionIdle time.Duration
 	// KeepLimits is how long a limit remembers what was used up and is there again.
 	KeepLimits time.Duration
-	// Removed, where it isn't nil, hears how many rows went out of which table.
+	// KeepAudit is how long the audit log is kept; the database keeps it for half a year at
+	// least.
+	KeepAudit time.Duration
+	// Removed, where it isn't nil, hears how many rows went out of which table; of
+	// the audit log, how many months.
 	Removed func(table string, rows int64)
 	Logger  *slog.Logger
 
@@ -84,6 +88,7 @@ func (h *Housekeeper) chores() []chore {
 		{"instance", 60, full(func(ctx context.Context, most int32) (int64, error) {
 			return h.DB.relaxed.RemoveInstances(ctx, most)
 		})},
+		{"audit", 60, h.keepAudit},
 	}
 }
 
@@ -122,6 +127,12 @@ func (h *Housekeeper) forgetLogins() func(context.Context) (int64, bool, error) 
 		}
 		return int64(len(scenes)), len(scenes) == forgetBatch, err
 	}
+}
+
+// keepAudit also makes the partitions of the months to come.
+func (h *Housekeeper) keepAudit(ctx context.Context) (removed int64, more bool, err error) {
+	n, err := h.DB.relaxed.KeepAudit(ctx, h.KeepAudit)
+	return int64(n), false, err
 }
 
 // forgetLimits walks the keys once, in their order.

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"scanlogin/internal/account"
+	"scanlogin/internal/audit"
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres/pgstore"
 )
@@ -141,6 +142,7 @@ func newLogin(ref login.Ref, state, ticket, url string, expiresIn float64) (logi
 func (s Logins) Scan(ctx context.Context, scan login.Scan, bindTTL time.Duration) (login.Outcome, login.ID, error) {
 	hit, err := s.DB.Queries.Scan(ctx, pgstore.ScanParams{
 		Openid: scan.OpenID, BindTtl: bindTTL, ID: scan.Scene, Ticket: scan.Ticket, Appid: s.AppID, Push: scan.Push,
+		Instance: s.DB.Instance,
 	})
 	if err == nil {
 		return outcome(hit.Known), *hit.Login, nil
@@ -187,6 +189,7 @@ func (s Logins) Complete(ctx context.Context, ref login.Ref, session login.Sessi
 		return s.DB.Queries.Complete(ctx, pgstore.CompleteParams{
 			ID: ref.Scene, Login: ref.ID, Appid: s.AppID,
 			TokenHash: session.Hash[:], SessionTtl: ttl, Replaces: session.Replaces[:], Browser: session.Browser, Place: session.Place,
+			Address: audit.From(ctx).Addr, Instance: s.DB.Instance,
 		})
 	})
 }
@@ -205,6 +208,7 @@ func (s Logins) Bind(ctx context.Context, ref login.Ref, owner login.Owner, sess
 			n, err = q.Bind(ctx, pgstore.BindParams{
 				ID: ref.Scene, Login: ref.ID, Appid: s.AppID, AccountID: owner.ID,
 				TokenHash: session.Hash[:], SessionTtl: ttl, Replaces: session.Replaces[:], Browser: session.Browser, Place: session.Place,
+				Address: audit.From(ctx).Addr, Instance: s.DB.Instance,
 			})
 			if err == nil && n == 0 {
 				return errRollback

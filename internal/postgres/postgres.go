@@ -19,6 +19,9 @@ import (
 
 // DB is a pool of connections whose statements are run in one schema.
 type DB struct {
+	// Instance is who we are in the audit log. To be set before anything is written.
+	Instance string
+
 	pool    *pgxpool.Pool
 	schema  *schema
 	relaxed *pgstore.Queries // for what a crash of PostgreSQL may forget: see [relaxed]

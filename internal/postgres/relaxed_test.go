@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"scanlogin/internal/account"
+	"scanlogin/internal/audit"
 	"scanlogin/internal/limit"
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres"
@@ -249,6 +250,11 @@ func TestEveryWriteHasItsDurability(t *testing.T) {
 			w.bindFrom("left", w.account("left"))
 			u := w.untold(w.db, 0)[0]
 			return func() error { return postgres.Notices{DB: w.db}.LeaveNotice(w.t.Context(), u) }
+		},
+		"a refusal": func(w *world) func() error {
+			return func() error {
+				return w.log().Write(w.t.Context(), []audit.Counted{{Event: audit.Event{Kind: audit.Limited, Detail: "codes"}, Times: 2}})
+			}
 		},
 		"a reply that is kept": func(w *world) func() error {
 			return func() error { return postgres.Pushes{DB: w.db}.Save(w.t.Context(), []byte("push"), "reply") }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"scanlogin/internal/account"
+	"scanlogin/internal/audit"
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres/pgstore"
 )
@@ -17,6 +18,7 @@ func (s Accounts) CreateSession(ctx context.Context, u account.User, n account.N
 	made, err := s.DB.Queries.CreateSession(ctx, pgstore.CreateSessionParams{
 		AccountID: u.ID, PasswordChanges: u.PasswordChanges,
 		TokenHash: n.Hash[:], SessionTtl: ttl, Replaces: n.Replaces[:], Browser: n.Browser, Place: n.Place,
+		Address: audit.From(ctx).Addr, Instance: s.DB.Instance,
 	})
 	if err == nil && made == 0 {
 		return account.ErrCredentials
@@ -61,13 +63,21 @@ func (s Accounts) Sessions(ctx context.Context, u account.User, idle time.Durati
 
 // DeleteSession ends a session.
 func (s Accounts) DeleteSession(ctx context.Context, hash [32]byte) error {
-	return s.DB.Queries.DeleteSession(ctx, hash[:])
+	at := audit.From(ctx)
+	return s.DB.Queries.DeleteSession(ctx, pgstore.DeleteSessionParams{
+		TokenHash: hash[:],
+		Address:   at.Addr, Browser: at.Browser, Place: at.Place, Instance: s.DB.Instance,
+	})
 }
 
 // EndSession ends another session of the user; account.ErrNotTheirs.
 func (s Accounts) EndSession(ctx context.Context, userID int64, asks [32]byte, id account.SessionID, idle time.Duration) error {
+	at := audit.From(ctx)
 	return s.ask(ctx, userID, asks, func(q *pgstore.Queries) error {
-		n, err := q.EndSession(ctx, pgstore.EndSessionParams{ID: login.ID(id), AccountID: userID, Idle: idle})
+		n, err := q.EndSession(ctx, pgstore.EndSessionParams{
+			ID: login.ID(id), AccountID: userID, Idle: idle,
+			Address: at.Addr, Browser: at.Browser, Place: at.Place, Instance: s.DB.Instance,
+		})
 		if err == nil && n == 0 {
 			return account.ErrNotTheirs
 		}
@@ -78,11 +88,23 @@ func (s Accounts) EndSession(ctx context.Context, userID int64, asks [32]byte, i
 // EndOtherSessions ends all sessions of the user but this one.
 func (s Accounts) EndOtherSessions(ctx context.Context, userID int64, asks [32]byte, idle time.Duration) (ended int, err error) {
 	err = s.ask(ctx, userID, asks, func(q *pgstore.Queries) error {
-		n, err := q.EndOtherSessions(ctx, pgstore.EndOtherSessionsParams{AccountID: userID, Kept: asks[:], Idle: idle})
-		ended = int(n)
+		ended, err = s.endOthers(ctx, q, userID, asks[:], idle, "others")
 		return err
 	})
 	return ended, err
+}
+
+// forever is a time in which every session was seen.
+const forever = 100 * 365 * 24 * time.Hour
+
+// endOthers ends all sessions of the user but the one that is kept.
+func (s Accounts) endOthers(ctx context.Context, q *pgstore.Queries, userID int64, kept []byte, idle time.Duration, why string) (int, error) {
+	at := audit.From(ctx)
+	n, err := q.EndOtherSessions(ctx, pgstore.EndOtherSessionsParams{
+		AccountID: userID, Kept: kept, Idle: idle, Why: why,
+		Address: at.Addr, Browser: at.Browser, Place: at.Place, Instance: s.DB.Instance,
+	})
+	return int(n), err
 }
 
 // ChangePasswordHash sets another password, keeps this session under another token and
@@ -90,8 +112,12 @@ func (s Accounts) EndOtherSessions(ctx context.Context, userID int64, asks [32]b
 func (s Accounts) ChangePasswordHash(
 	ctx context.Context, u account.User, hash string, session, rotated [32]byte, idle time.Duration, from account.Origin,
 ) (ended int, err error) {
+	at := audit.From(ctx)
 	err = s.ask(ctx, u.ID, session, func(q *pgstore.Queries) error {
-		n, err := q.ChangePassword(ctx, pgstore.ChangePasswordParams{Password: hash, ID: u.ID, PasswordChanges: u.PasswordChanges})
+		n, err := q.ChangePassword(ctx, pgstore.ChangePasswordParams{
+			Password: hash, ID: u.ID, PasswordChanges: u.PasswordChanges,
+			Address: at.Addr, Browser: at.Browser, Place: at.Place, Instance: s.DB.Instance,
+		})
 		if err != nil {
 			return err
 		}
@@ -104,8 +130,7 @@ func (s Accounts) ChangePasswordHash(
 		if err := q.RotateSession(ctx, rotated[:], session[:]); err != nil {
 			return err
 		}
-		others, err := q.EndOtherSessions(ctx, pgstore.EndOtherSessionsParams{AccountID: u.ID, Kept: rotated[:], Idle: idle})
-		ended = int(others)
+		ended, err = s.endOthers(ctx, q, u.ID, rotated[:], idle, "password_changed")
 		return err
 	})
 	return ended, err
@@ -140,9 +165,9 @@ func (s Accounts) Unfollowed(ctx context.Context, openid string, unbind bool) (s
 		if err := q.LockTie(ctx, s.AppID, openid); err != nil {
 			return err
 		}
-		n, err := q.EndSessionsOfOpenID(ctx, s.AppID, openid)
+		n, err := q.EndSessionsOfOpenID(ctx, pgstore.EndSessionsOfOpenIDParams{Appid: s.AppID, Openid: openid, Instance: s.DB.Instance})
 		if err == nil && unbind {
-			_, err = q.UnbindOpenID(ctx, s.AppID, openid)
+			_, err = q.UnbindOpenID(ctx, pgstore.UnbindOpenIDParams{Appid: s.AppID, Openid: openid, Instance: s.DB.Instance})
 		}
 		sessions = int(n)
 		return err

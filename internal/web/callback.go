@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"scanlogin/internal/audit"
 	"scanlogin/internal/login"
 	"scanlogin/internal/wechat"
 )
@@ -38,14 +39,14 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	}
 	m, err := s.Callback.Read(r.URL.Query(), body)
 	if err != nil {
-		return err
+		return s.refuseCallback(r, err)
 	}
 	s.heard.Store(time.Now().UnixMilli())
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), callbackDeadline)
 	defer cancel()
 	text, err := through(ctx, &s.callbacks, func() (words, error) { return s.answer(ctx, m) })
 	if err != nil {
-		return err
+		return s.refuseCallback(r, err)
 	}
 	if s.Forward != nil && !text.ours {
 		if reply := s.forward(ctx, r, body); len(reply) > 0 {
@@ -57,6 +58,14 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return writeReply(w, reply)
+}
+
+// refuseCallback tells the audit log of what isn't WeChat's, or not for us.
+func (s *Server) refuseCallback(r *http.Request, err error) error {
+	if a := answerTo(err); a.status == http.StatusForbidden {
+		s.Audit.Note(s.traced(r.Context(), r), audit.Event{Kind: audit.Forged, Detail: a.code})
+	}
+	return err
 }
 
 func writeReply(w http.ResponseWriter, reply []byte) error {
@@ -125,8 +134,11 @@ func (s *Server) answerScan(ctx context.Context, m wechat.Message, scan login.Sc
 	if err != nil {
 		return "", unstored{err}
 	}
-	if o == login.ToConfirm {
+	switch o {
+	case login.ToConfirm:
 		return s.ask(ctx, m, scan)
+	case login.Stale, login.Used: // of what it has changed the store takes note
+		s.Audit.Note(ctx, audit.Event{Kind: audit.Scan, Detail: o.String(), Person: s.Audit.Person(scan.OpenID)})
 	}
 	reply, origin := outcomeReply(o), login.Origin{}
 	if s.wantsOrigin(reply) {

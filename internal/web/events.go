@@ -43,7 +43,7 @@ func (s *Server) resume(w http.ResponseWriter, r *http.Request, key login.Key) e
 	sub := s.Hub.Subscribe(key.Secret.ID())
 	defer sub.Cancel()
 	if sub.TooMany() {
-		return s.Limits.Tab(retryIn)
+		return s.Limits.Tab(s.traced(r.Context(), r), retryIn)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), requestDeadline)
 	defer cancel()

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"path"
 	"strconv"
 	"time"
 
 	"scanlogin/internal/account"
+	"scanlogin/internal/audit"
 	"scanlogin/internal/limit"
 )
 
@@ -28,6 +30,7 @@ func (s *Server) mayBegin(ctx context.Context, r *http.Request) error {
 	if s.Limits == nil {
 		return nil
 	}
+	ctx = s.traced(ctx, r)
 	_, err := through(ctx, &s.checks, func() (struct{}, error) { return struct{}{}, s.Limits.Code(ctx, s.address(r)) })
 	return err
 }
@@ -40,11 +43,20 @@ func (s *Server) checkPassword(w http.ResponseWriter, r *http.Request, in input)
 	}
 	user, err := s.Accounts.Verify(r.Context(), in.Username, in.Password)
 	if err != nil {
+		s.noteFailure(r, in.Username, err)
 		return account.User{}, err
 	}
 	try.Right(r.Context())
 	s.setKnown(w, in.Username)
 	return user, nil
+}
+
+// noteFailure tells the audit log of a wrong password, or of a name that nobody has: for
+// whoever tries them they are the same.
+func (s *Server) noteFailure(r *http.Request, name string, err error) {
+	if errors.Is(err, account.ErrCredentials) {
+		s.Audit.Note(r.Context(), audit.Event{Kind: audit.SignInFailed, Detail: path.Base(r.URL.Path), Account: name})
+	}
 }
 
 // createAccount makes an account, for those who may make one more.

@@ -12,6 +12,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
 
+	"scanlogin/internal/audit"
 	"scanlogin/static"
 )
 
@@ -39,15 +40,15 @@ func (s *Server) Handler() (http.Handler, error) {
 	s.postEmbedded(e, "/login/complete", s.complete)
 	s.postEmbedded(e, "/user/bind", s.bind)
 	s.postEmbedded(e, "/user/signup", s.signup)
-	post(e, "/login", s.passwordLogin)
+	s.post(e, "/login", s.passwordLogin)
 
 	get(e, "/user", s.user)
-	post(e, "/user/unbind", s.unbind)
-	post(e, "/user/password", s.changePassword)
-	post(e, "/user/notices", s.seen)
+	s.post(e, "/user/unbind", s.unbind)
+	s.post(e, "/user/password", s.changePassword)
+	s.post(e, "/user/notices", s.seen)
 	get(e, "/user/sessions", s.sessions)
-	post(e, "/user/sessions/revoke", s.revoke)
-	post(e, "/logout", s.logout)
+	s.post(e, "/user/sessions/revoke", s.revoke)
+	s.post(e, "/logout", s.logout)
 	get(e, "/auth/verify", s.verify)
 	return e, nil
 }
@@ -103,11 +104,20 @@ func get(e *echo.Echo, path string, h handler) {
 	e.Match([]string{http.MethodGet, http.MethodHead}, path, plain(bounded(h)))
 }
 
-func post(e *echo.Echo, path string, h handler) { e.POST(path, plain(bounded(h))) }
+func (s *Server) post(e *echo.Echo, path string, h handler) {
+	e.POST(path, plain(bounded(func(w http.ResponseWriter, r *http.Request) error {
+		return h(w, r.WithContext(s.traced(r.Context(), r)))
+	})))
+}
+
+// traced is a context for what the request changes, which the audit log is to trace back.
+func (s *Server) traced(ctx context.Context, r *http.Request) context.Context {
+	return audit.With(ctx, audit.Where{Addr: s.address(r), Browser: userAgent(r), Place: s.place(r)})
+}
 
 // postEmbedded is for what <scan-login> sends, too: see reachable.
 func (s *Server) postEmbedded(e *echo.Echo, path string, h handler) {
-	post(e, path, h)
+	s.post(e, path, h)
 	e.OPTIONS(path, plain(s.preflight))
 }
 

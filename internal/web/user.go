@@ -91,6 +91,7 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 		try.Right(r.Context())
 	}
 	if err != nil {
+		s.noteFailure(r, session.User.Name, err)
 		return s.refusePassword(w, r, err)
 	}
 	s.tellPhones()

@@ -15,6 +15,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"scanlogin/internal/account"
+	"scanlogin/internal/audit"
 	"scanlogin/internal/limit"
 	"scanlogin/internal/login"
 	"scanlogin/internal/stream"
@@ -51,6 +52,7 @@ type Server struct {
 	Replies    Replies                                            // the words for the phone
 	TellPhones func()                                             // phones of what has happened to an account, soon; nil: nobody does
 	Limits     *limit.Limiter                                     // nil: everybody may do everything
+	Audit      *audit.Recorder                                    // hears what was refused; nil: nobody does
 	Logger     *slog.Logger
 
 	assets   assets

@@ -5,7 +5,7 @@ WITH hit AS (
     UPDATE scanlogin.scene s
     SET state = 'scanned', openid = @openid::text, account_id = NULL, expires_at = now() + @ttl::interval
     WHERE s.id = @id AND s.ticket = @ticket AND s.ticket <> '' AND s.state = 'waiting' AND s.expires_at > now()
-    RETURNING s.id, s.login, s.expires_at
+    RETURNING s.id, s.login, s.expires_at, s.place, s.browser
 ), asked AS (
     INSERT INTO scanlogin.confirmation (login, scene, appid, openid, kind, secret, expires_at)
     SELECT hit.login, hit.id, @appid, @openid::text, @kind, free.secret, hit.expires_at
@@ -19,6 +19,9 @@ WITH hit AS (
     INSERT INTO scanlogin.wechat_push (id, reply)
     SELECT @push::bytea, 'to_confirm' FROM hit WHERE length(@push::bytea) > 0
     ON CONFLICT DO NOTHING
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, login, person, browser, place, instance)
+    SELECT 'scan', 'to_confirm', hit.login, scanlogin.person(@appid, @openid::text), coalesce(hit.browser, ''), hit.place, @instance FROM hit
 )
 SELECT login FROM hit;
 
@@ -46,7 +49,7 @@ SELECT EXISTS (
 -- Only the message that is new counts: what was made of it is kept for when it is pushed
 -- again. Where two logins have the same number, the newest is meant.
 WITH asked AS (
-    SELECT c.login, c.scene, c.wrong + 1 AS tries, c.expires_at, (NOT @decline::bool AND c.secret = @number::text) AS fits
+    SELECT c.login, c.scene, c.wrong + 1 AS tries, c.expires_at, (NOT @decline::bool AND c.secret = @number::text) AS fits, s.place, s.browser
     FROM scanlogin.confirmation c JOIN scanlogin.scene s ON s.id = c.scene AND s.login = c.login
     WHERE c.appid = @appid AND c.openid = @openid::text AND (c.kind = 'reply' OR @decline::bool)
         AND s.state = 'scanned' AND s.expires_at > now()
@@ -56,7 +59,7 @@ WITH asked AS (
 ), tie AS (
     SELECT account_id FROM scanlogin.wechat_identity WHERE appid = @appid AND openid = @openid::text
 ), judged AS (
-    SELECT a.login, a.scene, (CASE
+    SELECT a.login, a.scene, a.place, a.browser, (CASE
         WHEN a.login = chosen.login AND EXISTS (SELECT FROM tie) THEN 'logged_in'
         WHEN a.login = chosen.login THEN 'must_bind'
         WHEN @decline::bool THEN 'declined'
@@ -82,6 +85,11 @@ WITH asked AS (
     RETURNING s.login, s.place, s.browser
 ), over AS (
     DELETE FROM scanlogin.confirmation c USING moved WHERE c.login = moved.login
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, browser, place, instance)
+    SELECT CASE WHEN j.outcome IN ('logged_in', 'must_bind') THEN 'confirm' WHEN j.outcome = 'declined' THEN 'decline' ELSE 'wrong_confirm' END,
+        j.outcome, j.login, a.id, a.name, scanlogin.person(@appid, @openid::text), coalesce(j.browser, ''), j.place, @instance
+    FROM judged j CROSS JOIN kept LEFT JOIN scanlogin.account a ON a.id = (SELECT account_id FROM tie)
 )
 SELECT kept.reply, moved.login, coalesce(moved.place, '')::text AS place, coalesce(moved.browser, '')::text AS browser
 FROM kept LEFT JOIN moved ON true;
@@ -94,7 +102,7 @@ WITH asked AS (
     WHERE c.login = @login::uuid AND c.scene = @id AND c.kind = 'code' AND s.state = 'scanned' AND s.expires_at > now()
     FOR UPDATE OF c, s
 ), judged AS (
-    SELECT a.login, a.scene, i.account_id, a.fits, (CASE WHEN a.fits THEN 0 ELSE greatest(sqlc.arg(most)::int - a.tries, 0) END)::int AS tries_left
+    SELECT a.login, a.scene, a.appid, a.openid, i.account_id, a.fits, (CASE WHEN a.fits THEN 0 ELSE greatest(sqlc.arg(most)::int - a.tries, 0) END)::int AS tries_left
     FROM asked a LEFT JOIN scanlogin.wechat_identity i ON i.appid = a.appid AND i.openid = a.openid
 ), counted AS (
     UPDATE scanlogin.confirmation c SET wrong = c.wrong + 1
@@ -109,5 +117,11 @@ WITH asked AS (
     RETURNING s.login
 ), over AS (
     DELETE FROM scanlogin.confirmation c USING moved WHERE c.login = moved.login
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, address, browser, place, instance)
+    SELECT CASE WHEN j.fits THEN 'confirm' ELSE 'wrong_confirm' END,
+        CASE WHEN NOT j.fits THEN CASE WHEN j.tries_left > 0 THEN 'wrong_code' ELSE 'wrong_thrice' END WHEN j.account_id IS NULL THEN 'must_bind' ELSE 'logged_in' END,
+        j.login, a.id, a.name, scanlogin.person(j.appid, j.openid), @address::inet, @browser, @place, @instance
+    FROM judged j LEFT JOIN scanlogin.account a ON a.id = j.account_id
 )
 SELECT fits::bool AS fits, tries_left FROM judged;

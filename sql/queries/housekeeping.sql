@@ -74,3 +74,7 @@ DELETE FROM scanlogin.notice WHERE ctid = ANY (ARRAY(
     WHERE n.at < now() - @keep::interval
     ORDER BY n.at LIMIT @most FOR UPDATE SKIP LOCKED
 ));
+
+-- name: KeepAudit :one
+-- The migration tells what it does.
+SELECT scanlogin.keep_audit(@keep::interval)::integer AS dropped;

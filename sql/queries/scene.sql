@@ -138,12 +138,17 @@ WITH hit AS (
                 WHERE i.appid = @appid AND i.openid = @openid::text) AS account_id
     ) t
     WHERE s.id = @id AND s.ticket = @ticket AND s.ticket <> '' AND s.state = 'waiting' AND s.expires_at > now()
-    RETURNING s.login, (s.account_id IS NOT NULL)::bool AS known
+    RETURNING s.login, (s.account_id IS NOT NULL)::bool AS known, s.account_id, s.place, s.browser
 ), kept AS (
     INSERT INTO scanlogin.wechat_push (id, reply)
     SELECT @push::bytea, CASE WHEN hit.known THEN 'logged_in' ELSE 'must_bind' END FROM hit
     WHERE length(@push::bytea) > 0
     ON CONFLICT DO NOTHING
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, browser, place, instance)
+    SELECT 'scan', CASE WHEN hit.known THEN 'logged_in' ELSE 'must_bind' END, hit.login, a.id, a.name,
+        scanlogin.person(@appid, @openid::text), coalesce(hit.browser, ''), hit.place, @instance
+    FROM hit LEFT JOIN scanlogin.account a ON a.id = hit.account_id
 )
 SELECT login, known FROM hit;
 
@@ -168,9 +173,13 @@ WITH tie AS (
     FROM tie
     WHERE s.id = @id AND s.login = @login::uuid AND s.state = 'authenticated' AND s.expires_at > now()
         AND s.openid = tie.openid AND s.account_id = tie.account_id
-    RETURNING tie.account_id
+    RETURNING tie.account_id, tie.openid
 ), replaced AS (
     DELETE FROM scanlogin.web_session w USING done WHERE w.token_hash = @replaces
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, address, browser, place, instance)
+    SELECT 'login', 'scan', @login::uuid, a.id, a.name, scanlogin.person(@appid, done.openid), @address::inet, @browser, @place, @instance
+    FROM done JOIN scanlogin.account a ON a.id = done.account_id
 )
 INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
 SELECT @token_hash, account_id, now(), now() + @session_ttl::interval, @browser, @place FROM done;
@@ -186,9 +195,13 @@ WITH bound AS (
     INSERT INTO scanlogin.wechat_identity AS i (appid, openid, account_id)
     SELECT @appid, openid, @account_id FROM bound
     ON CONFLICT (appid, openid) DO UPDATE SET account_id = i.account_id WHERE i.account_id = excluded.account_id
-    RETURNING i.account_id
+    RETURNING i.account_id, i.openid
 ), replaced AS (
     DELETE FROM scanlogin.web_session w USING tie WHERE w.token_hash = @replaces
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, address, browser, place, instance)
+    SELECT e.kind, e.detail, @login::uuid, a.id, a.name, scanlogin.person(@appid, tie.openid), @address::inet, @browser, @place, @instance
+    FROM tie JOIN scanlogin.account a ON a.id = tie.account_id CROSS JOIN (VALUES ('bind', ''), ('login', 'bind')) e (kind, detail)
 )
 INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
 SELECT @token_hash, account_id, now(), now() + @session_ttl::interval, @browser, @place FROM tie;

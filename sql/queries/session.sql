@@ -3,11 +3,14 @@
 -- us and ends what we make, or we see that there was one. The session that the browser had
 -- before ends here: it never has two, and none that was planted in it lives on.
 WITH who AS (
-    SELECT a.id FROM scanlogin.account a
+    SELECT a.id, a.name FROM scanlogin.account a
     WHERE a.id = @account_id AND a.password_changes = @password_changes
     FOR SHARE
 ), replaced AS (
     DELETE FROM scanlogin.web_session s USING who WHERE s.token_hash = @replaces
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, account_id, account, address, browser, place, instance)
+    SELECT 'login', 'password', who.id, who.name, @address::inet, @browser, @place, @instance FROM who
 )
 INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
 SELECT @token_hash, who.id, now(), now() + @session_ttl::interval, @browser, @place FROM who;
@@ -41,7 +44,12 @@ WHERE s.account_id = @account_id AND s.expires_at > now() AND s.seen_at > now() 
 ORDER BY s.created_at DESC, s.id LIMIT 1000;
 
 -- name: DeleteSession :exec
-DELETE FROM scanlogin.web_session WHERE token_hash = @token_hash;
+WITH ended AS (
+    DELETE FROM scanlogin.web_session s WHERE s.token_hash = @token_hash RETURNING s.account_id
+)
+INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
+SELECT 'logout', a.id, a.name, @address::inet, @browser, @place, @instance
+FROM ended JOIN scanlogin.account a ON a.id = ended.account_id;
 
 -- name: HoldSession :execrows
 -- One row while the session is there; it is not ended until we end.
@@ -51,16 +59,25 @@ SELECT FROM scanlogin.web_session WHERE token_hash = @token_hash AND account_id 
 UPDATE scanlogin.web_session SET token_hash = @new_hash WHERE token_hash = @token_hash;
 
 -- name: EndSession :execrows
-DELETE FROM scanlogin.web_session
-WHERE id = @id AND account_id = @account_id AND expires_at > now() AND seen_at > now() - @idle::interval;
+WITH ended AS (
+    DELETE FROM scanlogin.web_session s
+    WHERE s.id = @id AND s.account_id = @account_id AND s.expires_at > now() AND s.seen_at > now() - @idle::interval
+    RETURNING s.account_id
+)
+INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
+SELECT 'revoke', a.id, a.name, @address::inet, @browser, @place, @instance
+FROM ended JOIN scanlogin.account a ON a.id = ended.account_id;
 
 -- name: EndOtherSessions :one
--- How many there were that lived.
+-- How many there were that lived. With none to keep, all are others.
 WITH ended AS (
-    DELETE FROM scanlogin.web_session s WHERE s.account_id = @account_id AND s.token_hash <> @kept
+    DELETE FROM scanlogin.web_session s WHERE s.account_id = @account_id AND s.token_hash IS DISTINCT FROM @kept
     RETURNING s.expires_at > now() AND s.seen_at > now() - @idle::interval AS lived
+), counted AS (
+    SELECT count(*) FILTER (WHERE lived) AS n FROM ended
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, account_id, account, address, browser, place, instance, times)
+    SELECT 'revoke', @why::text, a.id, a.name, @address::inet, @browser, @place, @instance, counted.n
+    FROM counted JOIN scanlogin.account a ON a.id = @account_id WHERE counted.n > 0
 )
-SELECT count(*) FILTER (WHERE lived) FROM ended;
-
--- name: EndSessions :exec
-DELETE FROM scanlogin.web_session WHERE account_id = @account_id;
+SELECT n FROM counted;

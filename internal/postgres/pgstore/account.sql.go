@@ -7,6 +7,7 @@ package pgstore
 
 import (
 	"context"
+	"net/netip"
 	"time"
 )
 
@@ -36,11 +37,20 @@ func (q *Queries) AccountByName(ctx context.Context, name string) (AccountByName
 }
 
 const changePassword = `-- name: ChangePassword :execrows
-UPDATE scanlogin.account SET password = $1, password_changes = password_changes + 1
-WHERE id = $2 AND password_changes = $3
+WITH changed AS (
+    UPDATE scanlogin.account a SET password = $5, password_changes = a.password_changes + 1
+    WHERE a.id = $6 AND a.password_changes = $7
+    RETURNING a.id, a.name
+)
+INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
+SELECT 'password_changed', c.id, c.name, $1::inet, $2, $3, $4 FROM changed c
 `
 
 type ChangePasswordParams struct {
+	Address         netip.Addr
+	Browser         string
+	Place           string
+	Instance        string
 	Password        string
 	ID              int64
 	PasswordChanges int32
@@ -48,7 +58,15 @@ type ChangePasswordParams struct {
 
 // Only the password that was proved, not one that was set meanwhile.
 func (q *Queries) ChangePassword(ctx context.Context, arg ChangePasswordParams) (int64, error) {
-	result, err := q.db.Exec(ctx, changePassword, arg.Password, arg.ID, arg.PasswordChanges)
+	result, err := q.db.Exec(ctx, changePassword,
+		arg.Address,
+		arg.Browser,
+		arg.Place,
+		arg.Instance,
+		arg.Password,
+		arg.ID,
+		arg.PasswordChanges,
+	)
 	if err != nil {
 		return 0, err
 	}
@@ -56,34 +74,74 @@ func (q *Queries) ChangePassword(ctx context.Context, arg ChangePasswordParams) 
 }
 
 const createAccount = `-- name: CreateAccount :one
-INSERT INTO scanlogin.account (name, password) VALUES ($1, $2)
-ON CONFLICT DO NOTHING
-RETURNING id, created_at
+WITH made AS (
+    INSERT INTO scanlogin.account (name, password) VALUES ($1, $2)
+    ON CONFLICT DO NOTHING
+    RETURNING id, name, created_at
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
+    SELECT 'signup', m.id, m.name, $3::inet, $4, $5, $6 FROM made m
+)
+SELECT id, created_at FROM made
 `
+
+type CreateAccountParams struct {
+	Name     string
+	Password string
+	Address  netip.Addr
+	Browser  string
+	Place    string
+	Instance string
+}
 
 type CreateAccountRow struct {
 	ID        int64
 	CreatedAt time.Time
 }
 
-func (q *Queries) CreateAccount(ctx context.Context, name string, password string) (CreateAccountRow, error) {
-	row := q.db.QueryRow(ctx, createAccount, name, password)
+func (q *Queries) CreateAccount(ctx context.Context, arg CreateAccountParams) (CreateAccountRow, error) {
+	row := q.db.QueryRow(ctx, createAccount,
+		arg.Name,
+		arg.Password,
+		arg.Address,
+		arg.Browser,
+		arg.Place,
+		arg.Instance,
+	)
 	var i CreateAccountRow
 	err := row.Scan(&i.ID, &i.CreatedAt)
 	return i, err
 }
 
-const endSessionsOfOpenID = `-- name: EndSessionsOfOpenID :execrows
-DELETE FROM scanlogin.web_session s USING scanlogin.wechat_identity i
-WHERE i.appid = $1 AND i.openid = $2 AND s.account_id = i.account_id
+const endSessionsOfOpenID = `-- name: EndSessionsOfOpenID :one
+WITH ended AS (
+    DELETE FROM scanlogin.web_session s USING scanlogin.wechat_identity i
+    WHERE i.appid = $1 AND i.openid = $2 AND s.account_id = i.account_id
+    RETURNING s.account_id
+), counted AS (
+    SELECT count(*) AS n FROM ended
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, account_id, account, person, instance, times)
+    SELECT w.kind, w.detail, a.id, a.name, scanlogin.person(i.appid, i.openid), $3, w.times
+    FROM scanlogin.wechat_identity i JOIN scanlogin.account a ON a.id = i.account_id CROSS JOIN counted
+        CROSS JOIN LATERAL (VALUES ('unfollow', '', 1), ('revoke', 'unfollow', counted.n::int)) w (kind, detail, times)
+    WHERE i.appid = $1 AND i.openid = $2 AND w.times > 0
+)
+SELECT n FROM counted
 `
 
-func (q *Queries) EndSessionsOfOpenID(ctx context.Context, appid string, openid string) (int64, error) {
-	result, err := q.db.Exec(ctx, endSessionsOfOpenID, appid, openid)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected(), nil
+type EndSessionsOfOpenIDParams struct {
+	Appid    string
+	Openid   string
+	Instance string
+}
+
+// How many there were. Nothing is noted of a person whom nobody knows.
+func (q *Queries) EndSessionsOfOpenID(ctx context.Context, arg EndSessionsOfOpenIDParams) (int64, error) {
+	row := q.db.QueryRow(ctx, endSessionsOfOpenID, arg.Appid, arg.Openid, arg.Instance)
+	var n int64
+	err := row.Scan(&n)
+	return n, err
 }
 
 const identities = `-- name: Identities :many
@@ -195,11 +253,32 @@ func (q *Queries) Rehash(ctx context.Context, arg RehashParams) error {
 }
 
 const setPassword = `-- name: SetPassword :execrows
-UPDATE scanlogin.account SET password = $1, password_changes = password_changes + 1 WHERE id = $2
+WITH changed AS (
+    UPDATE scanlogin.account a SET password = $5, password_changes = a.password_changes + 1 WHERE a.id = $6
+    RETURNING a.id, a.name
+)
+INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
+SELECT 'password_changed', c.id, c.name, $1::inet, $2, $3, $4 FROM changed c
 `
 
-func (q *Queries) SetPassword(ctx context.Context, password string, iD int64) (int64, error) {
-	result, err := q.db.Exec(ctx, setPassword, password, iD)
+type SetPasswordParams struct {
+	Address  netip.Addr
+	Browser  string
+	Place    string
+	Instance string
+	Password string
+	ID       int64
+}
+
+func (q *Queries) SetPassword(ctx context.Context, arg SetPasswordParams) (int64, error) {
+	result, err := q.db.Exec(ctx, setPassword,
+		arg.Address,
+		arg.Browser,
+		arg.Place,
+		arg.Instance,
+		arg.Password,
+		arg.ID,
+	)
 	if err != nil {
 		return 0, err
 	}
@@ -207,11 +286,32 @@ func (q *Queries) SetPassword(ctx context.Context, password string, iD int64) (i
 }
 
 const unbind = `-- name: Unbind :execrows
-DELETE FROM scanlogin.wechat_identity WHERE account_id = $1
+WITH gone AS (
+    DELETE FROM scanlogin.wechat_identity i WHERE i.account_id = $5
+    RETURNING i.appid, i.openid, i.account_id
+)
+INSERT INTO scanlogin.audit (kind, account_id, account, person, address, browser, place, instance)
+SELECT 'unbind', a.id, a.name, scanlogin.person(gone.appid, gone.openid), $1::inet, $2, $3, $4
+FROM gone JOIN scanlogin.account a ON a.id = gone.account_id
 `
 
-func (q *Queries) Unbind(ctx context.Context, accountID int64) (int64, error) {
-	result, err := q.db.Exec(ctx, unbind, accountID)
+type UnbindParams struct {
+	Address   netip.Addr
+	Browser   string
+	Place     string
+	Instance  string
+	AccountID int64
+}
+
+// A row of the log for each tie.
+func (q *Queries) Unbind(ctx context.Context, arg UnbindParams) (int64, error) {
+	result, err := q.db.Exec(ctx, unbind,
+		arg.Address,
+		arg.Browser,
+		arg.Place,
+		arg.Instance,
+		arg.AccountID,
+	)
 	if err != nil {
 		return 0, err
 	}
@@ -219,11 +319,23 @@ func (q *Queries) Unbind(ctx context.Context, accountID int64) (int64, error) {
 }
 
 const unbindOpenID = `-- name: UnbindOpenID :execrows
-DELETE FROM scanlogin.wechat_identity WHERE appid = $1 AND openid = $2
+WITH gone AS (
+    DELETE FROM scanlogin.wechat_identity i WHERE i.appid = $2 AND i.openid = $3
+    RETURNING i.appid, i.openid, i.account_id
+)
+INSERT INTO scanlogin.audit (kind, detail, account_id, account, person, instance)
+SELECT 'unbind', 'unfollow', a.id, a.name, scanlogin.person(gone.appid, gone.openid), $1
+FROM gone JOIN scanlogin.account a ON a.id = gone.account_id
 `
 
-func (q *Queries) UnbindOpenID(ctx context.Context, appid string, openid string) (int64, error) {
-	result, err := q.db.Exec(ctx, unbindOpenID, appid, openid)
+type UnbindOpenIDParams struct {
+	Instance string
+	Appid    string
+	Openid   string
+}
+
+func (q *Queries) UnbindOpenID(ctx context.Context, arg UnbindOpenIDParams) (int64, error) {
+	result, err := q.db.Exec(ctx, unbindOpenID, arg.Instance, arg.Appid, arg.Openid)
 	if err != nil {
 		return 0, err
 	}

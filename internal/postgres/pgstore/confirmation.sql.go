@@ -7,6 +7,7 @@ package pgstore
 
 import (
 	"context"
+	"net/netip"
 
 	"scanlogin/internal/login"
 	"time"
@@ -14,7 +15,7 @@ import (
 
 const answer = `-- name: Answer :many
 WITH asked AS (
-    SELECT c.login, c.scene, c.wrong + 1 AS tries, c.expires_at, (NOT $1::bool AND c.secret = $2::text) AS fits
+    SELECT c.login, c.scene, c.wrong + 1 AS tries, c.expires_at, (NOT $1::bool AND c.secret = $2::text) AS fits, s.place, s.browser
     FROM scanlogin.confirmation c JOIN scanlogin.scene s ON s.id = c.scene AND s.login = c.login
     WHERE c.appid = $3 AND c.openid = $4::text AND (c.kind = 'reply' OR $1::bool)
         AND s.state = 'scanned' AND s.expires_at > now()
@@ -24,7 +25,7 @@ WITH asked AS (
 ), tie AS (
     SELECT account_id FROM scanlogin.wechat_identity WHERE appid = $3 AND openid = $4::text
 ), judged AS (
-    SELECT a.login, a.scene, (CASE
+    SELECT a.login, a.scene, a.place, a.browser, (CASE
         WHEN a.login = chosen.login AND EXISTS (SELECT FROM tie) THEN 'logged_in'
         WHEN a.login = chosen.login THEN 'must_bind'
         WHEN $1::bool THEN 'declined'
@@ -50,19 +51,25 @@ WITH asked AS (
     RETURNING s.login, s.place, s.browser
 ), over AS (
     DELETE FROM scanlogin.confirmation c USING moved WHERE c.login = moved.login
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, browser, place, instance)
+    SELECT CASE WHEN j.outcome IN ('logged_in', 'must_bind') THEN 'confirm' WHEN j.outcome = 'declined' THEN 'decline' ELSE 'wrong_confirm' END,
+        j.outcome, j.login, a.id, a.name, scanlogin.person($3, $4::text), coalesce(j.browser, ''), j.place, $8
+    FROM judged j CROSS JOIN kept LEFT JOIN scanlogin.account a ON a.id = (SELECT account_id FROM tie)
 )
 SELECT kept.reply, moved.login, coalesce(moved.place, '')::text AS place, coalesce(moved.browser, '')::text AS browser
 FROM kept LEFT JOIN moved ON true
 `
 
 type AnswerParams struct {
-	Decline bool
-	Number  string
-	Appid   string
-	Openid  string
-	Most    int32
-	Push    []byte
-	BindTtl time.Duration
+	Decline  bool
+	Number   string
+	Appid    string
+	Openid   string
+	Most     int32
+	Push     []byte
+	BindTtl  time.Duration
+	Instance string
 }
 
 type AnswerRow struct {
@@ -85,6 +92,7 @@ func (q *Queries) Answer(ctx context.Context, arg AnswerParams) ([]AnswerRow, er
 		arg.Most,
 		arg.Push,
 		arg.BindTtl,
+		arg.Instance,
 	)
 	if err != nil {
 		return nil, err
@@ -114,7 +122,7 @@ WITH hit AS (
     UPDATE scanlogin.scene s
     SET state = 'scanned', openid = $1::text, account_id = NULL, expires_at = now() + $2::interval
     WHERE s.id = $3 AND s.ticket = $4 AND s.ticket <> '' AND s.state = 'waiting' AND s.expires_at > now()
-    RETURNING s.id, s.login, s.expires_at
+    RETURNING s.id, s.login, s.expires_at, s.place, s.browser
 ), asked AS (
     INSERT INTO scanlogin.confirmation (login, scene, appid, openid, kind, secret, expires_at)
     SELECT hit.login, hit.id, $5, $1::text, $6, free.secret, hit.expires_at
@@ -128,19 +136,23 @@ WITH hit AS (
     INSERT INTO scanlogin.wechat_push (id, reply)
     SELECT $8::bytea, 'to_confirm' FROM hit WHERE length($8::bytea) > 0
     ON CONFLICT DO NOTHING
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, login, person, browser, place, instance)
+    SELECT 'scan', 'to_confirm', hit.login, scanlogin.person($5, $1::text), coalesce(hit.browser, ''), hit.place, $9 FROM hit
 )
 SELECT login FROM hit
 `
 
 type AskParams struct {
-	Openid  string
-	Ttl     time.Duration
-	ID      int32
-	Ticket  string
-	Appid   string
-	Kind    string
-	Secrets []string
-	Push    []byte
+	Openid   string
+	Ttl      time.Duration
+	ID       int32
+	Ticket   string
+	Appid    string
+	Kind     string
+	Secrets  []string
+	Push     []byte
+	Instance string
 }
 
 // As Scan, but the person is asked first. Of the secrets one is taken that this person isn't
@@ -155,6 +167,7 @@ func (q *Queries) Ask(ctx context.Context, arg AskParams) (*login.ID, error) {
 		arg.Kind,
 		arg.Secrets,
 		arg.Push,
+		arg.Instance,
 	)
 	var login *login.ID
 	err := row.Scan(&login)
@@ -182,7 +195,7 @@ WITH asked AS (
     WHERE c.login = $2::uuid AND c.scene = $3 AND c.kind = 'code' AND s.state = 'scanned' AND s.expires_at > now()
     FOR UPDATE OF c, s
 ), judged AS (
-    SELECT a.login, a.scene, i.account_id, a.fits, (CASE WHEN a.fits THEN 0 ELSE greatest($4::int - a.tries, 0) END)::int AS tries_left
+    SELECT a.login, a.scene, a.appid, a.openid, i.account_id, a.fits, (CASE WHEN a.fits THEN 0 ELSE greatest($4::int - a.tries, 0) END)::int AS tries_left
     FROM asked a LEFT JOIN scanlogin.wechat_identity i ON i.appid = a.appid AND i.openid = a.openid
 ), counted AS (
     UPDATE scanlogin.confirmation c SET wrong = c.wrong + 1
@@ -197,16 +210,26 @@ WITH asked AS (
     RETURNING s.login
 ), over AS (
     DELETE FROM scanlogin.confirmation c USING moved WHERE c.login = moved.login
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, address, browser, place, instance)
+    SELECT CASE WHEN j.fits THEN 'confirm' ELSE 'wrong_confirm' END,
+        CASE WHEN NOT j.fits THEN CASE WHEN j.tries_left > 0 THEN 'wrong_code' ELSE 'wrong_thrice' END WHEN j.account_id IS NULL THEN 'must_bind' ELSE 'logged_in' END,
+        j.login, a.id, a.name, scanlogin.person(j.appid, j.openid), $6::inet, $7, $8, $9
+    FROM judged j LEFT JOIN scanlogin.account a ON a.id = j.account_id
 )
 SELECT fits::bool AS fits, tries_left FROM judged
 `
 
 type ConfirmCodeParams struct {
-	Code    string
-	Login   login.ID
-	ID      int32
-	Most    int32
-	BindTtl time.Duration
+	Code     string
+	Login    login.ID
+	ID       int32
+	Most     int32
+	BindTtl  time.Duration
+	Address  netip.Addr
+	Browser  string
+	Place    string
+	Instance string
 }
 
 type ConfirmCodeRow struct {
@@ -222,6 +245,10 @@ func (q *Queries) ConfirmCode(ctx context.Context, arg ConfirmCodeParams) (Confi
 		arg.ID,
 		arg.Most,
 		arg.BindTtl,
+		arg.Address,
+		arg.Browser,
+		arg.Place,
+		arg.Instance,
 	)
 	var i ConfirmCodeRow
 	err := row.Scan(&i.Fits, &i.TriesLeft)

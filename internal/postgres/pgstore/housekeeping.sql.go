@@ -48,6 +48,18 @@ func (q *Queries) ForgetLogins(ctx context.Context, after int32, most int32) ([]
 	return items, nil
 }
 
+const keepAudit = `-- name: KeepAudit :one
+SELECT scanlogin.keep_audit($1::interval)::integer AS dropped
+`
+
+// The migration tells what it does.
+func (q *Queries) KeepAudit(ctx context.Context, keep time.Duration) (int32, error) {
+	row := q.db.QueryRow(ctx, keepAudit, keep)
+	var dropped int32
+	err := row.Scan(&dropped)
+	return dropped, err
+}
+
 const removeCodes = `-- name: RemoveCodes :execrows
 DELETE FROM scanlogin.wechat_codes WHERE ctid = ANY (ARRAY(
     SELECT c.ctid FROM scanlogin.wechat_codes c

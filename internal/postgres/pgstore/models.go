@@ -3,3 +3,27 @@
 //   sqlc v1.31.1
 
 package pgstore
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+	"scanlogin/internal/login"
+)
+
+type ScanloginAudit struct {
+	At        time.Time
+	ID        int64
+	Kind      string
+	Detail    string
+	Login     *login.ID
+	AccountID pgtype.Int8
+	Account   pgtype.Text
+	Person    pgtype.Text
+	Address   *netip.Addr
+	Browser   string
+	Place     string
+	Instance  string
+	Times     int32
+}

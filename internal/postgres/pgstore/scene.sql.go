@@ -7,6 +7,7 @@ package pgstore
 
 import (
 	"context"
+	"net/netip"
 
 	"scanlogin/internal/login"
 	"time"
@@ -74,9 +75,13 @@ WITH bound AS (
     INSERT INTO scanlogin.wechat_identity AS i (appid, openid, account_id)
     SELECT $7, openid, $8 FROM bound
     ON CONFLICT (appid, openid) DO UPDATE SET account_id = i.account_id WHERE i.account_id = excluded.account_id
-    RETURNING i.account_id
+    RETURNING i.account_id, i.openid
 ), replaced AS (
     DELETE FROM scanlogin.web_session w USING tie WHERE w.token_hash = $9
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, address, browser, place, instance)
+    SELECT e.kind, e.detail, $6::uuid, a.id, a.name, scanlogin.person($7, tie.openid), $10::inet, $3, $4, $11
+    FROM tie JOIN scanlogin.account a ON a.id = tie.account_id CROSS JOIN (VALUES ('bind', ''), ('login', 'bind')) e (kind, detail)
 )
 INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
 SELECT $1, account_id, now(), now() + $2::interval, $3, $4 FROM tie
@@ -92,6 +97,8 @@ type BindParams struct {
 	Appid      string
 	AccountID  int64
 	Replaces   []byte
+	Address    netip.Addr
+	Instance   string
 }
 
 // No row: nothing to bind, or the WeChat user has another account by now; the caller
@@ -107,6 +114,8 @@ func (q *Queries) Bind(ctx context.Context, arg BindParams) (int64, error) {
 		arg.Appid,
 		arg.AccountID,
 		arg.Replaces,
+		arg.Address,
+		arg.Instance,
 	)
 	if err != nil {
 		return 0, err
@@ -199,9 +208,13 @@ WITH tie AS (
     FROM tie
     WHERE s.id = $5 AND s.login = $6::uuid AND s.state = 'authenticated' AND s.expires_at > now()
         AND s.openid = tie.openid AND s.account_id = tie.account_id
-    RETURNING tie.account_id
+    RETURNING tie.account_id, tie.openid
 ), replaced AS (
     DELETE FROM scanlogin.web_session w USING done WHERE w.token_hash = $8
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, address, browser, place, instance)
+    SELECT 'login', 'scan', $6::uuid, a.id, a.name, scanlogin.person($7, done.openid), $9::inet, $3, $4, $10
+    FROM done JOIN scanlogin.account a ON a.id = done.account_id
 )
 INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
 SELECT $1, account_id, now(), now() + $2::interval, $3, $4 FROM done
@@ -216,6 +229,8 @@ type CompleteParams struct {
 	Login      login.ID
 	Appid      string
 	Replaces   []byte
+	Address    netip.Addr
+	Instance   string
 }
 
 // The tie is looked at once more: it may have been removed since the scan. It is locked,
@@ -231,6 +246,8 @@ func (q *Queries) Complete(ctx context.Context, arg CompleteParams) (int64, erro
 		arg.Login,
 		arg.Appid,
 		arg.Replaces,
+		arg.Address,
+		arg.Instance,
 	)
 	if err != nil {
 		return 0, err
@@ -470,23 +487,29 @@ WITH hit AS (
                 WHERE i.appid = $5 AND i.openid = $1::text) AS account_id
     ) t
     WHERE s.id = $3 AND s.ticket = $4 AND s.ticket <> '' AND s.state = 'waiting' AND s.expires_at > now()
-    RETURNING s.login, (s.account_id IS NOT NULL)::bool AS known
+    RETURNING s.login, (s.account_id IS NOT NULL)::bool AS known, s.account_id, s.place, s.browser
 ), kept AS (
     INSERT INTO scanlogin.wechat_push (id, reply)
     SELECT $6::bytea, CASE WHEN hit.known THEN 'logged_in' ELSE 'must_bind' END FROM hit
     WHERE length($6::bytea) > 0
     ON CONFLICT DO NOTHING
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, browser, place, instance)
+    SELECT 'scan', CASE WHEN hit.known THEN 'logged_in' ELSE 'must_bind' END, hit.login, a.id, a.name,
+        scanlogin.person($5, $1::text), coalesce(hit.browser, ''), hit.place, $7
+    FROM hit LEFT JOIN scanlogin.account a ON a.id = hit.account_id
 )
 SELECT login, known FROM hit
 `
 
 type ScanParams struct {
-	Openid  string
-	BindTtl time.Duration
-	ID      int32
-	Ticket  string
-	Appid   string
-	Push    []byte
+	Openid   string
+	BindTtl  time.Duration
+	ID       int32
+	Ticket   string
+	Appid    string
+	Push     []byte
+	Instance string
 }
 
 type ScanRow struct {
@@ -504,6 +527,7 @@ func (q *Queries) Scan(ctx context.Context, arg ScanParams) (ScanRow, error) {
 		arg.Ticket,
 		arg.Appid,
 		arg.Push,
+		arg.Instance,
 	)
 	var i ScanRow
 	err := row.Scan(&i.Login, &i.Known)

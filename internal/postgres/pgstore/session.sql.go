@@ -7,6 +7,7 @@ package pgstore
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"scanlogin/internal/login"
@@ -14,11 +15,14 @@ import (
 
 const createSession = `-- name: CreateSession :execrows
 WITH who AS (
-    SELECT a.id FROM scanlogin.account a
+    SELECT a.id, a.name FROM scanlogin.account a
     WHERE a.id = $5 AND a.password_changes = $6
     FOR SHARE
 ), replaced AS (
     DELETE FROM scanlogin.web_session s USING who WHERE s.token_hash = $7
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, account_id, account, address, browser, place, instance)
+    SELECT 'login', 'password', who.id, who.name, $8::inet, $3, $4, $9 FROM who
 )
 INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
 SELECT $1, who.id, now(), now() + $2::interval, $3, $4 FROM who
@@ -32,6 +36,8 @@ type CreateSessionParams struct {
 	AccountID       int64
 	PasswordChanges int32
 	Replaces        []byte
+	Address         netip.Addr
+	Instance        string
 }
 
 // For whoever has proved the password that the account still has. A change of it waits for
@@ -46,6 +52,8 @@ func (q *Queries) CreateSession(ctx context.Context, arg CreateSessionParams) (i
 		arg.AccountID,
 		arg.PasswordChanges,
 		arg.Replaces,
+		arg.Address,
+		arg.Instance,
 	)
 	if err != nil {
 		return 0, err
@@ -54,62 +62,110 @@ func (q *Queries) CreateSession(ctx context.Context, arg CreateSessionParams) (i
 }
 
 const deleteSession = `-- name: DeleteSession :exec
-DELETE FROM scanlogin.web_session WHERE token_hash = $1
+WITH ended AS (
+    DELETE FROM scanlogin.web_session s WHERE s.token_hash = $5 RETURNING s.account_id
+)
+INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
+SELECT 'logout', a.id, a.name, $1::inet, $2, $3, $4
+FROM ended JOIN scanlogin.account a ON a.id = ended.account_id
 `
 
-func (q *Queries) DeleteSession(ctx context.Context, tokenHash []byte) error {
-	_, err := q.db.Exec(ctx, deleteSession, tokenHash)
+type DeleteSessionParams struct {
+	Address   netip.Addr
+	Browser   string
+	Place     string
+	Instance  string
+	TokenHash []byte
+}
+
+func (q *Queries) DeleteSession(ctx context.Context, arg DeleteSessionParams) error {
+	_, err := q.db.Exec(ctx, deleteSession,
+		arg.Address,
+		arg.Browser,
+		arg.Place,
+		arg.Instance,
+		arg.TokenHash,
+	)
 	return err
 }
 
 const endOtherSessions = `-- name: EndOtherSessions :one
 WITH ended AS (
-    DELETE FROM scanlogin.web_session s WHERE s.account_id = $1 AND s.token_hash <> $2
+    DELETE FROM scanlogin.web_session s WHERE s.account_id = $1 AND s.token_hash IS DISTINCT FROM $2
     RETURNING s.expires_at > now() AND s.seen_at > now() - $3::interval AS lived
+), counted AS (
+    SELECT count(*) FILTER (WHERE lived) AS n FROM ended
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, account_id, account, address, browser, place, instance, times)
+    SELECT 'revoke', $4::text, a.id, a.name, $5::inet, $6, $7, $8, counted.n
+    FROM counted JOIN scanlogin.account a ON a.id = $1 WHERE counted.n > 0
 )
-SELECT count(*) FILTER (WHERE lived) FROM ended
+SELECT n FROM counted
 `
 
 type EndOtherSessionsParams struct {
 	AccountID int64
 	Kept      []byte
 	Idle      time.Duration
+	Why       string
+	Address   netip.Addr
+	Browser   string
+	Place     string
+	Instance  string
 }
 
-// How many there were that lived.
+// How many there were that lived. With none to keep, all are others.
 func (q *Queries) EndOtherSessions(ctx context.Context, arg EndOtherSessionsParams) (int64, error) {
-	row := q.db.QueryRow(ctx, endOtherSessions, arg.AccountID, arg.Kept, arg.Idle)
-	var count int64
-	err := row.Scan(&count)
-	return count, err
+	row := q.db.QueryRow(ctx, endOtherSessions,
+		arg.AccountID,
+		arg.Kept,
+		arg.Idle,
+		arg.Why,
+		arg.Address,
+		arg.Browser,
+		arg.Place,
+		arg.Instance,
+	)
+	var n int64
+	err := row.Scan(&n)
+	return n, err
 }
 
 const endSession = `-- name: EndSession :execrows
-DELETE FROM scanlogin.web_session
-WHERE id = $1 AND account_id = $2 AND expires_at > now() AND seen_at > now() - $3::interval
+WITH ended AS (
+    DELETE FROM scanlogin.web_session s
+    WHERE s.id = $5 AND s.account_id = $6 AND s.expires_at > now() AND s.seen_at > now() - $7::interval
+    RETURNING s.account_id
+)
+INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
+SELECT 'revoke', a.id, a.name, $1::inet, $2, $3, $4
+FROM ended JOIN scanlogin.account a ON a.id = ended.account_id
 `
 
 type EndSessionParams struct {
+	Address   netip.Addr
+	Browser   string
+	Place     string
+	Instance  string
 	ID        login.ID
 	AccountID int64
 	Idle      time.Duration
 }
 
 func (q *Queries) EndSession(ctx context.Context, arg EndSessionParams) (int64, error) {
-	result, err := q.db.Exec(ctx, endSession, arg.ID, arg.AccountID, arg.Idle)
+	result, err := q.db.Exec(ctx, endSession,
+		arg.Address,
+		arg.Browser,
+		arg.Place,
+		arg.Instance,
+		arg.ID,
+		arg.AccountID,
+		arg.Idle,
+	)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected(), nil
-}
-
-const endSessions = `-- name: EndSessions :exec
-DELETE FROM scanlogin.web_session WHERE account_id = $1
-`
-
-func (q *Queries) EndSessions(ctx context.Context, accountID int64) error {
-	_, err := q.db.Exec(ctx, endSessions, accountID)
-	return err
 }
 
 const holdSession = `-- name: HoldSession :execrows
