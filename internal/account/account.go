@@ -92,7 +92,7 @@ type Store interface {
 	// many. It returns [ErrNoSession] where the session was ended meanwhile,
 	// and [ErrCredentials] where the password was changed since the user was
 	// looked up; nothing has changed then.
-	ChangePasswordHash(ctx context.Context, u User, hash string, session, rotated [32]byte, idle time.Duration, from Origin) (ended int, err error)
+	ChangePasswordHash(ctx context.Context, u User, hash string, session, rotated [32]byte, idle time.Duration) (ended int, err error)
 	// Rehash replaces the hash by another one of the same password, unless
 	// it is no longer the one that it was.
 	Rehash(ctx context.Context, userID int64, was, hash string) error
@@ -101,7 +101,7 @@ type Store interface {
 
 	// Unbind removes the user's ties to WeChat users and returns how many
 	// there were; none is no error.
-	Unbind(ctx context.Context, userID int64, from Origin) (ties int, err error)
+	Unbind(ctx context.Context, userID int64) (ties int, err error)
 	// Identities returns the user's ties to WeChat users, oldest first.
 	Identities(ctx context.Context, userID int64) ([]Identity, error)
 	// Notices returns what the user is to be told and no phone was; the newest

@@ -117,7 +117,7 @@ func (s *Service) SetPassword(ctx context.Context, name, password string) error 
 // Their other sessions end; this one goes on under the token that is returned.
 // It returns how many have ended, [ErrNoSession], [ErrCredentials] or
 // [ErrPassword].
-func (s *Service) ChangePassword(ctx context.Context, token Token, current, password string, from Origin) (rotated Token, ended int, err error) {
+func (s *Service) ChangePassword(ctx context.Context, token Token, current, password string) (rotated Token, ended int, err error) {
 	session, err := s.Session(ctx, token)
 	if err != nil {
 		return Token{}, 0, err
@@ -134,7 +134,7 @@ func (s *Service) ChangePassword(ctx context.Context, token Token, current, pass
 		return Token{}, 0, fmt.Errorf("account: hash a password: %w", err)
 	}
 	rotated = NewToken()
-	ended, err = s.Store.ChangePasswordHash(ctx, user, hash, token.Hash(), rotated.Hash(), s.SessionIdle, from)
+	ended, err = s.Store.ChangePasswordHash(ctx, user, hash, token.Hash(), rotated.Hash(), s.SessionIdle)
 	if err != nil {
 		return Token{}, 0, fmt.Errorf("account: change the password of user %d: %w", user.ID, err)
 	}
@@ -166,8 +166,8 @@ func (s *Service) List(ctx context.Context) ([]Listed, error) {
 
 // Unbind removes the user's ties to WeChat users and returns how many there
 // were. Sessions go on.
-func (s *Service) Unbind(ctx context.Context, userID int64, from Origin) (ties int, err error) {
-	ties, err = s.Store.Unbind(ctx, userID, from)
+func (s *Service) Unbind(ctx context.Context, userID int64) (ties int, err error) {
+	ties, err = s.Store.Unbind(ctx, userID)
 	if err != nil {
 		return 0, fmt.Errorf("account: unbind user %d: %w", userID, err)
 	}
@@ -180,7 +180,7 @@ func (s *Service) UnbindName(ctx context.Context, name string) (ties int, err er
 	if err != nil {
 		return 0, err
 	}
-	return s.Unbind(ctx, user.ID, Origin{})
+	return s.Unbind(ctx, user.ID)
 }
 
 // Identities returns the user's ties to WeChat users, oldest first.

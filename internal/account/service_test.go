@@ -63,7 +63,7 @@ func (m *memory) SetPasswordHash(_ context.Context, userID int64, hash string) e
 	}
 	m.setPassword(userID, hash)
 	m.endSessions(userID)
-	m.note(NoticePasswordChanged, Origin{})
+	m.note(NoticePasswordChanged)
 	return nil
 }
 
@@ -77,8 +77,8 @@ func (m *memory) ListUsers(context.Context) ([]Listed, error) {
 }
 
 // note keeps the notices of all users together.
-func (m *memory) note(kind NoticeKind, from Origin) {
-	m.notices = append([]Notice{{ID: int64(len(m.notices) + 1), Kind: kind, At: time.Now(), Origin: from}}, m.notices...)
+func (m *memory) note(kind NoticeKind) {
+	m.notices = append([]Notice{{ID: int64(len(m.notices) + 1), Kind: kind, At: time.Now()}}, m.notices...)
 }
 
 func (m *memory) Notices(context.Context, int64, time.Duration) ([]Notice, error) {
@@ -91,7 +91,7 @@ func (m *memory) SeenNotices(_ context.Context, _ int64, ids []int64) (int, erro
 	return was - len(m.notices), nil
 }
 
-func (m *memory) Unbind(_ context.Context, userID int64, from Origin) (int, error) {
+func (m *memory) Unbind(_ context.Context, userID int64) (int, error) {
 	r, ok := m.users[userID]
 	if !ok {
 		return 0, nil
@@ -99,7 +99,7 @@ func (m *memory) Unbind(_ context.Context, userID int64, from Origin) (int, erro
 	n := len(r.ties)
 	r.ties = nil
 	if n > 0 {
-		m.note(NoticeUnbound, from)
+		m.note(NoticeUnbound)
 	}
 	return n, nil
 }
@@ -115,7 +115,7 @@ func (m *memory) Rehash(_ context.Context, userID int64, was, hash string) error
 	return nil
 }
 
-func (m *memory) ChangePasswordHash(_ context.Context, u User, hash string, session, rotated [32]byte, _ time.Duration, from Origin) (int, error) {
+func (m *memory) ChangePasswordHash(_ context.Context, u User, hash string, session, rotated [32]byte, _ time.Duration) (int, error) {
 	kept, ok := m.sessions[session]
 	if !ok {
 		return 0, ErrNoSession
@@ -126,7 +126,7 @@ func (m *memory) ChangePasswordHash(_ context.Context, u User, hash string, sess
 	ended := m.endSessions(u.ID) - 1
 	m.sessions[rotated] = kept
 	m.setPassword(u.ID, hash)
-	m.note(NoticePasswordChanged, from)
+	m.note(NoticePasswordChanged)
 	return ended, nil
 }
 
@@ -338,7 +338,7 @@ func TestUnbind(t *testing.T) {
 	if n, err := service.UnbindName(t.Context(), "ALICE"); err != nil || n != 2 {
 		t.Errorf("UnbindName = %d, %v, want 2", n, err)
 	}
-	if n, err := service.Unbind(t.Context(), alice.ID, Origin{}); err != nil || n != 0 {
+	if n, err := service.Unbind(t.Context(), alice.ID); err != nil || n != 0 {
 		t.Errorf("Unbind again = %d, %v, want 0", n, err)
 	}
 	if _, err := service.UnbindName(t.Context(), "bob"); !errors.Is(err, ErrNoUser) {
@@ -475,7 +475,7 @@ func TestChangePassword(t *testing.T) {
 	here, there := signIn(t, service, alice), signIn(t, service, alice)
 	change := func(token Token, current, password string, want error) (Token, int) {
 		t.Helper()
-		rotated, ended, err := service.ChangePassword(t.Context(), token, current, password, Origin{})
+		rotated, ended, err := service.ChangePassword(t.Context(), token, current, password)
 		if !errors.Is(err, want) || (err == nil) != (want == nil) {
 			t.Fatalf("changed from %q to %q: %v, want %v", current, password, err, want)
 		}

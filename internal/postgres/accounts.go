@@ -55,7 +55,7 @@ func (s Accounts) SetPasswordHash(ctx context.Context, userID int64, hash string
 		if n == 0 {
 			return account.ErrNoUser
 		}
-		if err := note(ctx, q, userID, account.NoticePasswordChanged, account.Origin{}); err != nil {
+		if err := note(ctx, q, userID, account.NoticePasswordChanged); err != nil {
 			return err
 		}
 		_, err = s.endOthers(ctx, q, userID, nil, forever, "password_changed")
@@ -83,12 +83,12 @@ func (s Accounts) ListUsers(ctx context.Context) ([]account.Listed, error) {
 
 // Unbind removes the user's ties, leaves word of it, and returns how many there were. Whoever
 // ties one right now is waited for, or waits for us: nobody's tie goes without a word.
-func (s Accounts) Unbind(ctx context.Context, userID int64, from account.Origin) (ties int, err error) {
+func (s Accounts) Unbind(ctx context.Context, userID int64) (ties int, err error) {
 	err = s.DB.tx(ctx, func(q *pgstore.Queries) error {
 		if err := q.LockAccount(ctx, userID); err != nil {
 			return err
 		}
-		if err := note(ctx, q, userID, account.NoticeUnbound, from); err != nil {
+		if err := note(ctx, q, userID, account.NoticeUnbound); err != nil {
 			return err
 		}
 		at := audit.From(ctx)

@@ -83,7 +83,7 @@ func TestUsersAndTheirTies(t *testing.T) {
 		t.Errorf("ties %v, want two, the oldest first", ties)
 	}
 	for _, want := range []int{2, 0} {
-		if n, err := w.accounts.Unbind(t.Context(), ann, account.Origin{}); err != nil || n != want {
+		if n, err := w.accounts.Unbind(t.Context(), ann); err != nil || n != want {
 			t.Errorf("unbound %d (%v), want %d", n, err, want)
 		}
 	}

@@ -216,7 +216,7 @@ func (s Logins) Bind(ctx context.Context, ref login.Ref, owner login.Owner, sess
 			if err != nil {
 				return err
 			}
-			return note(ctx, q, owner.ID, account.NoticeBound, account.Origin{Browser: session.Browser, Place: session.Place})
+			return note(ctx, q, owner.ID, account.NoticeBound)
 		})
 		if errors.Is(err, errRollback) {
 			return 0, nil

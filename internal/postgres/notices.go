@@ -5,11 +5,17 @@ import (
 	"time"
 
 	"scanlogin/internal/account"
+	"scanlogin/internal/audit"
 	"scanlogin/internal/postgres/pgstore"
 )
 
-// note leaves word for the owner of an account, in the transaction of what it is about.
-func note(ctx context.Context, q *pgstore.Queries, userID int64, kind account.NoticeKind, from account.Origin) error {
+// note leaves word for the owner of an account, in the transaction of what it is about. What
+// was done in a shell comes from nowhere.
+func note(ctx context.Context, q *pgstore.Queries, userID int64, kind account.NoticeKind) error {
+	from := audit.From(ctx)
+	if !from.Addr.IsValid() {
+		from = audit.Where{}
+	}
 	return q.AddNotice(ctx, pgstore.AddNoticeParams{AccountID: userID, Kind: string(kind), Browser: from.Browser, Place: from.Place})
 }
 

@@ -1,7 +1,9 @@
 package postgres_test
 
 import (
+	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -12,12 +14,18 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"scanlogin/internal/account"
+	"scanlogin/internal/audit"
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres"
 	"scanlogin/internal/postgres/pgstore"
 )
 
 var elsewhere = account.Origin{Browser: "Firefox/140.0", Place: "Kunming"}
+
+// from is a context for what is done from elsewhere.
+func from(ctx context.Context) context.Context {
+	return audit.With(ctx, audit.Where{Addr: netip.MustParseAddr("192.0.2.7"), Browser: elsewhere.Browser, Place: elsewhere.Place})
+}
 
 // untold takes the turn to tell all that there is, for as long as patience says.
 func (w *world) untold(db *postgres.DB, patience time.Duration) []account.Untold {
@@ -49,8 +57,7 @@ func (w *world) bindFrom(openID string, user int64) {
 	w.t.Helper()
 	l := w.show()
 	w.scan(l, openID)
-	session := login.Session{Hash: newHash(), Browser: elsewhere.Browser, Place: elsewhere.Place}
-	w.ok(w.logins.Bind(w.t.Context(), l.Ref, login.Owner{ID: user, PasswordChanges: get[int32](w, "SELECT password_changes FROM scanlogin.account WHERE id = $1", user)}, session, long))
+	w.ok(w.logins.Bind(from(w.t.Context()), l.Ref, login.Owner{ID: user, PasswordChanges: get[int32](w, "SELECT password_changes FROM scanlogin.account WHERE id = $1", user)}, newSession(), long))
 }
 
 // Whatever changes who may sign in to an account leaves word of it, for the phones that were
@@ -63,9 +70,9 @@ func TestWhatIsDoneToAnAccountLeavesWord(t *testing.T) {
 	w.bindFrom("first", ann)
 	w.bindFrom("second", ann)
 	session := w.browser(ann)
-	_, err := w.accounts.ChangePasswordHash(t.Context(), account.User{ID: ann}, "second", session, newHash(), long, elsewhere)
+	_, err := w.accounts.ChangePasswordHash(from(t.Context()), account.User{ID: ann}, "second", session, newHash(), long)
 	w.ok(err)
-	n, err := w.accounts.Unbind(t.Context(), ann, elsewhere)
+	n, err := w.accounts.Unbind(from(t.Context()), ann)
 	w.ok(err)
 	if n != 2 {
 		t.Errorf("%d ties", n)
@@ -97,18 +104,18 @@ func TestWhatIsNotDoneLeavesNoWord(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 5)
 	ann, bob := w.account("ann"), w.account("bob")
-	if n, err := w.accounts.Unbind(t.Context(), ann, elsewhere); n != 0 || err != nil {
+	if n, err := w.accounts.Unbind(from(t.Context()), ann); n != 0 || err != nil {
 		t.Errorf("unbound %d (%v)", n, err)
 	}
 	if err := w.accounts.SetPasswordHash(t.Context(), ann+bob, "x"); !errors.Is(err, account.ErrNoUser) {
 		t.Error(err)
 	}
 	session := w.browser(ann)
-	_, err := w.accounts.ChangePasswordHash(t.Context(), account.User{ID: ann, PasswordChanges: 7}, "x", session, newHash(), long, elsewhere)
+	_, err := w.accounts.ChangePasswordHash(from(t.Context()), account.User{ID: ann, PasswordChanges: 7}, "x", session, newHash(), long)
 	if !errors.Is(err, account.ErrCredentials) {
 		t.Error(err)
 	}
-	_, err = w.accounts.ChangePasswordHash(t.Context(), account.User{ID: ann}, "x", newHash(), newHash(), long, elsewhere)
+	_, err = w.accounts.ChangePasswordHash(from(t.Context()), account.User{ID: ann}, "x", newHash(), newHash(), long)
 	if !errors.Is(err, account.ErrNoSession) {
 		t.Error(err)
 	}
@@ -139,7 +146,7 @@ func TestOfManyThatUnbindOneLeavesWord(t *testing.T) {
 	w.tie("work", ann)
 	var removed atomic.Int32
 	atOnce(16, func(int) {
-		n, err := w.accounts.Unbind(t.Context(), ann, elsewhere)
+		n, err := w.accounts.Unbind(from(t.Context()), ann)
 		if err != nil {
 			t.Error(err)
 		}

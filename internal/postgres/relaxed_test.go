@@ -152,14 +152,14 @@ func TestEveryWriteHasItsDurability(t *testing.T) {
 			id := w.account("careful")
 			here := w.browser(id)
 			return func() error {
-				_, err := w.accounts.ChangePasswordHash(w.t.Context(), account.User{ID: id}, "other", here, newHash(), long, account.Origin{})
+				_, err := w.accounts.ChangePasswordHash(w.t.Context(), account.User{ID: id}, "other", here, newHash(), long)
 				return err
 			}
 		},
 		"a tie that is removed": func(w *world) func() error {
 			id := w.account("untied")
 			w.tie("untied", id)
-			return func() error { _, err := w.accounts.Unbind(w.t.Context(), id, account.Origin{}); return err }
+			return func() error { _, err := w.accounts.Unbind(w.t.Context(), id); return err }
 		},
 		"what was read": func(w *world) func() error {
 			id := w.account("reader")

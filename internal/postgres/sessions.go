@@ -110,7 +110,7 @@ func (s Accounts) endOthers(ctx context.Context, q *pgstore.Queries, userID int6
 // ChangePasswordHash sets another password, keeps this session under another token and
 // ends all others; account.ErrCredentials where somebody else has changed it meanwhile.
 func (s Accounts) ChangePasswordHash(
-	ctx context.Context, u account.User, hash string, session, rotated [32]byte, idle time.Duration, from account.Origin,
+	ctx context.Context, u account.User, hash string, session, rotated [32]byte, idle time.Duration,
 ) (ended int, err error) {
 	at := audit.From(ctx)
 	err = s.ask(ctx, u.ID, session, func(q *pgstore.Queries) error {
@@ -124,7 +124,7 @@ func (s Accounts) ChangePasswordHash(
 		if n == 0 {
 			return account.ErrCredentials
 		}
-		if err := note(ctx, q, u.ID, account.NoticePasswordChanged, from); err != nil {
+		if err := note(ctx, q, u.ID, account.NoticePasswordChanged); err != nil {
 			return err
 		}
 		if err := q.RotateSession(ctx, rotated[:], session[:]); err != nil {

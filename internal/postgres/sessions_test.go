@@ -244,7 +244,7 @@ func TestAChangedPasswordKeepsTheSessionThatAskedForIt(t *testing.T) {
 	w.ok(err)
 	change := func(u account.User, session [32]byte) ([32]byte, int, error) {
 		rotated := newHash()
-		n, err := w.accounts.ChangePasswordHash(t.Context(), u, "second", session, rotated, long, account.Origin{})
+		n, err := w.accounts.ChangePasswordHash(t.Context(), u, "second", session, rotated, long)
 		return rotated, n, err
 	}
 	for name, c := range map[string]struct {
@@ -429,7 +429,7 @@ func TestWhateverEndsSessionsGetsAlong(t *testing.T) {
 		deeds := []func() error{
 			func() error { return w.accounts.SetPasswordHash(t.Context(), ann, "second") },
 			func() error {
-				_, err := w.accounts.ChangePasswordHash(t.Context(), user, "third", hashes[0], newHash(), long, account.Origin{})
+				_, err := w.accounts.ChangePasswordHash(t.Context(), user, "third", hashes[0], newHash(), long)
 				return err
 			},
 			func() error {

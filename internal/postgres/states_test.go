@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"scanlogin/internal/account"
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres"
 )
@@ -48,7 +47,7 @@ var states = []struct {
 	{"bind_required|late", func(c *cell) { c.scan(c.Login, c.untied); c.timeOut(c.Ref) }},
 	{"unbound", func(c *cell) { // authenticated by somebody whose tie was removed since
 		c.scan(c.Login, c.tied)
-		_, err := c.accounts.Unbind(c.t.Context(), c.account, account.Origin{})
+		_, err := c.accounts.Unbind(c.t.Context(), c.account)
 		c.ok(err)
 	}},
 	{"scanned", func(c *cell) { c.ask(c.Login, c.tied, login.ConfirmReply, "42") }},
@@ -371,7 +370,7 @@ func TestAnUnboundPersonWhoseTieIsAnothersNowDoesNotLogIn(t *testing.T) {
 	w.tie("shared", ann)
 	l := w.show()
 	w.scan(l, "shared")
-	_, err := w.accounts.Unbind(t.Context(), ann, account.Origin{})
+	_, err := w.accounts.Unbind(t.Context(), ann)
 	w.ok(err)
 	w.tie("shared", bob)
 	if err := w.complete(l.Ref); !errors.Is(err, login.ErrEnded) {

@@ -72,8 +72,7 @@ func (s *Server) setSession(w http.ResponseWriter, t account.Token) {
 // token for its cookie.
 func (s *Server) newSession(r *http.Request) (account.Token, account.NewSession) {
 	token := account.NewToken()
-	from := s.from(r)
-	n := account.NewSession{Hash: token.Hash(), Browser: from.Browser, Place: from.Place}
+	n := account.NewSession{Hash: token.Hash(), Browser: userAgent(r), Place: s.place(r)}
 	if had, ok := s.sessionToken(r); ok {
 		n.Replaces = had.Hash()
 	}

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"unicode"
 
-	"scanlogin/internal/account"
 	"scanlogin/internal/login"
 )
 
@@ -18,11 +17,6 @@ func (s *Server) originOf(r *http.Request) login.Origin {
 		o.Browser = browserWords(r.UserAgent())
 	}
 	return o
-}
-
-// from is what is known of where a request comes from.
-func (s *Server) from(r *http.Request) account.Origin {
-	return account.Origin{Browser: userAgent(r), Place: s.place(r)}
 }
 
 // maxPlace is more than any city needs.

@@ -48,7 +48,7 @@ func (s *Server) unbind(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.Accounts.Unbind(r.Context(), session.User.ID, s.from(r)); err != nil {
+	if _, err := s.Accounts.Unbind(r.Context(), session.User.ID); err != nil {
 		return err
 	}
 	s.tellPhones()
@@ -86,7 +86,7 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	rotated, ended, err := s.Accounts.ChangePassword(r.Context(), token, in.Current, in.Password, s.from(r))
+	rotated, ended, err := s.Accounts.ChangePassword(r.Context(), token, in.Current, in.Password)
 	if !errors.Is(err, account.ErrCredentials) {
 		try.Right(r.Context())
 	}

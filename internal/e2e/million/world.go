@@ -269,7 +269,7 @@ func (w *world) bind(ctx context.Context, worker int, l login.Login, key login.K
 	if err := w.service.Bind(ctx, key, login.Owner{ID: w.people[person]}, webSession(sha256.Sum256([]byte(rand.Text())))); err != nil {
 		return err
 	}
-	_, err := w.accounts.Unbind(ctx, w.people[person], account.Origin{})
+	_, err := w.accounts.Unbind(ctx, w.people[person])
 	return err
 }
 
