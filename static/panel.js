@@ -308,7 +308,7 @@ export class Panel {
     this.#say(spoken?.textContent ?? '');
     this.#$('qr').setAttribute('aria-hidden', state !== 'waiting');
     if (before === 'bind') this.#$('bind-password').value = '';
-    if ((state === 'expired' || state === 'declined') && hadFocus) this.#$('renew').focus();
+    if (['expired', 'declined', 'refused'].includes(state) && hadFocus) this.#$('renew').focus();
   }
 
   #setRing(left, whole) {
@@ -419,6 +419,7 @@ export class Panel {
       const { status, body } = await this.#post('/login/complete', this.#withNext({}));
       if (status === 200) return this.#leave(body.redirect);
       if (status === 409) return this.#stream.openIn(this.#premature++ ? backoff(this.#premature) : 0);
+      if (status === 403 && body.message) return this.#refuse(body.message);
       if (status === 410 && gone) return this.#expire();
       if (status === 410) {
         gone = true;
@@ -436,6 +437,12 @@ export class Panel {
     const target = new URL(address || home, this.#base);
     const redirect = target.protocol === 'https:' || target.protocol === 'http:' ? target.href : home.href;
     if (this.#tell('success', { redirect })) location.assign(redirect);
+  }
+
+  // refuse is for a login that was right, by somebody who may not (any more).
+  #refuse(why) {
+    this.#$('refused').textContent = why;
+    this.#show('refused');
   }
 
   #withNext(fields) {

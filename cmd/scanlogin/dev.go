@@ -151,6 +151,9 @@ func (p program) dev(ctx context.Context, cfg config.Config, o devOptions) (err 
 
 // devConfigs are the settings of the two instances.
 func devConfigs(cfg config.Config, o devOptions, database, wechatAddr string) [2]config.Config {
+	if cfg.AccountsURL == cfg.DatabaseURL {
+		cfg.AccountsURL = config.Secret(database)
+	}
 	cfg.DatabaseURL = config.Secret(database)
 	cfg.DatabaseListenURL = cfg.DatabaseURL
 	cfg.WeChatAPIURL = &url.URL{Scheme: "http", Host: local(wechatAddr)}
@@ -184,6 +187,9 @@ func demoUsers() map[string]string {
 }
 
 func demoAccounts(ctx context.Context, cfg config.Config) error {
+	if cfg.Accounts == "sql" {
+		return nil // there are others
+	}
 	db, err := postgres.Open(ctx, cfg.DatabaseURL.Reveal(), cfg.DatabaseSchema)
 	if err != nil {
 		return err
@@ -207,5 +213,7 @@ func (p program) sayWhatToOpen(cfg config.Config, phone string) {
 	if cfg.OpsAddr != "" {
 		fmt.Fprintf(p.stdout, "  how it does:     http://%s/\n", local(cfg.OpsAddr))
 	}
-	fmt.Fprintf(p.stdout, "  log in as:       alice with %s, or bob with %s\n\n", strconv.Quote(users["alice"]), strconv.Quote(users["bob"]))
+	if cfg.Accounts == "builtin" {
+		fmt.Fprintf(p.stdout, "  log in as:       alice with %s, or bob with %s\n\n", strconv.Quote(users["alice"]), strconv.Quote(users["bob"]))
+	}
 }

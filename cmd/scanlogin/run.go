@@ -46,6 +46,7 @@ type instance struct {
 	cfg      config.Config
 	logger   *slog.Logger
 	db       *postgres.DB
+	users    *postgres.Users // nil: ours
 	hub      *stream.Hub
 	reserve  *login.Reserve
 	notifier *postgres.Notifier
@@ -84,6 +85,9 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 	if err = i.db.Current(ctx); err != nil {
 		return nil, err
 	}
+	if i.users, err = openUsers(ctx, cfg, logger); err != nil {
+		return nil, err
+	}
 	if err = i.db.ResizePool(ctx, cfg.ScenePool); err != nil {
 		return nil, err
 	}
@@ -103,8 +107,9 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 	channel := postgres.Channel(cfg.DatabaseSchema)
 	i.notifier = postgres.NewNotifier(i.db, channel)
 	confirm, _ := login.ParseConfirm(cfg.Confirm) // config knows the same names
+	accounts := accountsOf(cfg, i.db, i.users, logger)
 	logins := &login.Service{
-		Store:      postgres.Logins{DB: i.db, AppID: cfg.WeChatAppID},
+		Store:      postgres.Logins{DB: i.db, AppID: ties(cfg)},
 		Tickets:    makeCode,
 		Notify:     i.notify,
 		Confirm:    confirm,
@@ -113,6 +118,9 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 		BindTTL:    cfg.BindTTL,
 		SessionTTL: cfg.SessionTTL,
 		Logger:     logger,
+	}
+	if i.users != nil {
+		logins.Admit = accounts.Admit
 	}
 	i.hub = stream.NewHub(stream.Config{
 		Beat:   max(time.Second, min(beat, cfg.SceneGrace.Truncate(time.Second))),
@@ -132,7 +140,7 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 		Changed: i.hub.Wake,
 		Logger:  logger,
 	}
-	site, err := i.site(ctx, logins)
+	site, err := i.site(ctx, logins, accounts)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +154,7 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 }
 
 // site answers everything that comes in from outside.
-func (i *instance) site(ctx context.Context, logins *login.Service) (*web.Server, error) {
+func (i *instance) site(ctx context.Context, logins *login.Service, accounts *account.Service) (*web.Server, error) {
 	originalID := &postgres.OriginalID{DB: i.db, AppID: i.cfg.WeChatAppID}
 	if err := originalID.Load(ctx); err != nil {
 		return nil, err
@@ -175,13 +183,11 @@ func (i *instance) site(ctx context.Context, logins *login.Service) (*web.Server
 			AllowedOrigins: i.cfg.AllowedOrigins,
 			CookieDomain:   i.cfg.CookieDomain,
 			Signup:         i.cfg.Signup,
+			ForeignUsers:   i.users != nil,
 			KeepTies:       i.cfg.Unsubscribe == "keep",
 		},
-		Logins: logins,
-		Accounts: &account.Service{
-			Store:      postgres.Accounts{DB: i.db, AppID: i.cfg.WeChatAppID},
-			SessionTTL: i.cfg.SessionTTL, SessionIdle: i.cfg.SessionIdle,
-		},
+		Logins:   logins,
+		Accounts: accounts,
 		Hub:      i.hub,
 		Callback: callback,
 		Pushes:   postgres.Pushes{DB: i.db},
@@ -352,6 +358,9 @@ func (i *instance) close() {
 	closed := make(chan struct{})
 	go func() {
 		i.db.Close()
+		if i.users != nil {
+			i.users.Close()
+		}
 		close(closed)
 	}()
 	select {

@@ -22,10 +22,13 @@ import (
 )
 
 func userCommand() command {
-	return command{groups: config.Database | config.Deeds, run: func(ctx context.Context, p program, cfg config.Config, args []string) error {
+	return command{groups: config.Database | config.Deeds | config.Accounts, run: func(ctx context.Context, p program, cfg config.Config, args []string) error {
 		do, err := p.userAction(args)
 		if err != nil {
 			return err
+		}
+		if cfg.Accounts == "sql" && (args[0] == "add" || args[0] == "passwd") {
+			return errForeign
 		}
 		db, err := postgres.Open(ctx, cfg.DatabaseURL.Reveal(), cfg.DatabaseSchema)
 		if err != nil {
@@ -34,9 +37,19 @@ func userCommand() command {
 		defer db.Close()
 		db.Instance = instanceName(cfg)
 		ctx = audit.With(ctx, audit.Where{Browser: "scanlogin user, run by " + osUser()})
-		return do(ctx, &account.Service{Store: postgres.Accounts{DB: db}})
+		logger := p.logger(cfg)
+		users, err := openUsers(ctx, cfg, logger)
+		if err != nil {
+			return err
+		}
+		if users != nil {
+			defer users.Close()
+		}
+		return do(ctx, accountsOf(cfg, db, users, logger))
 	}}
 }
+
+var errForeign = errors.New("with ACCOUNTS=sql users and their passwords are made where your users are, not here")
 
 // osUser is who runs this, for the audit log.
 func osUser() string {
@@ -109,7 +122,7 @@ func (p program) listUsers(ctx context.Context, s *account.Service) error {
 	table := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "ID\tNAME\tWECHAT\tCREATED")
 	for _, u := range users {
-		fmt.Fprintf(table, "%d\t%s\t%d\t%s\n", u.ID, u.Name, u.Ties, u.CreatedAt.UTC().Format(time.RFC3339))
+		fmt.Fprintf(table, "%s\t%s\t%d\t%s\n", u.PublicID(), u.Name, u.Ties, u.CreatedAt.UTC().Format(time.RFC3339))
 	}
 	return table.Flush()
 }

@@ -9,6 +9,7 @@ package account
 import (
 	"context"
 	"errors"
+	"strconv"
 	"time"
 )
 
@@ -31,17 +32,30 @@ var (
 	ErrNoSession = errors.New("account: no such session")
 	// ErrNotTheirs says that a user has no session of that ID.
 	ErrNotTheirs = errors.New("account: the user has no such session")
+	// ErrUnanswered says that the team's own users can't be asked for right
+	// now. It comes wrapped with the reason.
+	ErrUnanswered = errors.New("account: the users' database gives no answer")
 )
 
 // User is somebody who can sign in.
 type User struct {
 	ID        int64
+	ForeignID string // the team's own, see [Users]; empty: the user is one of ours
 	Name      string // as it was first written; compared without case
 	CreatedAt time.Time
 	// PasswordChanges is how often the password was changed. From
 	// [Service.Verify] it says which one was proved, so that no session is
 	// made once there is another.
 	PasswordChanges int32
+}
+
+// PublicID is how apps know the user: by the team's own ID, where they have
+// one.
+func (u User) PublicID() string {
+	if u.ForeignID != "" {
+		return u.ForeignID
+	}
+	return strconv.FormatInt(u.ID, 10)
 }
 
 // Listed is a user in a list, with the number of WeChat users tied to it.
@@ -96,8 +110,24 @@ type Store interface {
 	// Rehash replaces the hash by another one of the same password, unless
 	// it is no longer the one that it was.
 	Rehash(ctx context.Context, userID int64, was, hash string) error
-	// ListUsers returns every user, by name.
+	// ListUsers returns every user, by name, the team's own as well.
 	ListUsers(ctx context.Context) ([]Listed, error)
+
+	// KeepForeign returns the account of one of the team's own users, made
+	// where there is none, and keeps its name current. Another version is
+	// another password: the user's sessions end.
+	KeepForeign(ctx context.Context, f Foreign) (User, error)
+	// ForeignUser returns the account that was kept for this ID of the
+	// team's own. It returns [ErrNoUser].
+	ForeignUser(ctx context.Context, id string) (User, error)
+	// ForeignID returns the ID that the team knows the user by. It returns
+	// [ErrNoUser], also where the user is one of ours.
+	ForeignID(ctx context.Context, userID int64) (string, error)
+	// SomeForeignID returns the ID of any of the team's own users that was
+	// kept, or nothing.
+	SomeForeignID(ctx context.Context) (string, error)
+	// EndSessions ends every session of the user.
+	EndSessions(ctx context.Context, userID int64) error
 
 	// Unbind removes the user's ties to WeChat users and returns how many
 	// there were; none is no error.
@@ -120,8 +150,8 @@ type Store interface {
 	// seen for idle.
 	SessionByHash(ctx context.Context, hash [32]byte, idle time.Duration) (s Session, unseen time.Duration, err error)
 	// SawSession notes that the session was used, unless that was noted less
-	// than every ago.
-	SawSession(ctx context.Context, hash [32]byte, every time.Duration) error
+	// than every ago, and tells whether it did.
+	SawSession(ctx context.Context, hash [32]byte, every time.Duration) (noted bool, err error)
 	// Sessions returns the user's sessions, the newest first.
 	Sessions(ctx context.Context, u User, idle time.Duration) ([]Session, error)
 	// EndSession ends the user's session of that ID. It returns [ErrNotTheirs]

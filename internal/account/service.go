@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,15 +17,23 @@ type Service struct {
 	Store       Store
 	SessionTTL  time.Duration // how long a session lasts from its sign-in; more than 0
 	SessionIdle time.Duration // how long it lasts without being used; more than 0
+	// Users are asked where users are the team's own; nil: they are ours. No
+	// user of the one kind has a session where it is the other.
+	Users  Users
+	Logger *slog.Logger // needed with Users
 
 	hasher hasher
+	decoy  atomic.Pointer[string] // see verifyForeign
 }
 
 // Verify returns the user who has this name and this password. An unknown
 // user and a wrong password take the same work and return the same
 // [ErrCredentials]. A password that was hashed with weaker parameters than
-// today's is hashed anew.
+// today's is hashed anew. It returns [ErrUnanswered] where nobody can tell.
 func (s *Service) Verify(ctx context.Context, name, password string) (User, error) {
+	if s.Users != nil {
+		return s.verifyForeign(ctx, name, password)
+	}
 	name, err := cleanName(name)
 	if err != nil || len(password) > maxPasswordBytes {
 		return User{}, ErrCredentials
@@ -144,6 +155,9 @@ func (s *Service) ChangePassword(ctx context.Context, token Token, current, pass
 // byName returns the user of that name or [ErrNoUser], which is also the
 // answer for what can't be a name.
 func (s *Service) byName(ctx context.Context, name string) (User, error) {
+	if s.Users != nil {
+		return s.foreignByName(ctx, name)
+	}
 	name, err := cleanName(name)
 	if err != nil {
 		return User{}, ErrNoUser
@@ -155,13 +169,14 @@ func (s *Service) byName(ctx context.Context, name string) (User, error) {
 	return user, nil
 }
 
-// List returns every user, by name.
+// List returns every user, by name; of the team's own, those who have ever
+// signed in.
 func (s *Service) List(ctx context.Context) ([]Listed, error) {
 	users, err := s.Store.ListUsers(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("account: list the users: %w", err)
 	}
-	return users, nil
+	return slices.DeleteFunc(users, func(u Listed) bool { return s.strange(u.User) }), nil
 }
 
 // Unbind removes the user's ties to WeChat users and returns how many there
@@ -174,7 +189,8 @@ func (s *Service) Unbind(ctx context.Context, userID int64) (ties int, err error
 	return ties, nil
 }
 
-// UnbindName is [Service.Unbind] for a name, from a shell. It returns [ErrNoUser].
+// UnbindName is [Service.Unbind] for a name, or an ID of the team's own, from a
+// shell. It returns [ErrNoUser].
 func (s *Service) UnbindName(ctx context.Context, name string) (ties int, err error) {
 	user, err := s.byName(ctx, name)
 	if err != nil {
@@ -209,13 +225,22 @@ func (s *Service) Session(ctx context.Context, token Token) (Session, error) {
 	if err != nil {
 		return Session{}, fmt.Errorf("account: look up a session: %w", err)
 	}
-	if unseen >= s.seenEvery() {
-		// A session that can't be noted as seen is good all the same, and the
-		// next request tries again.
-		_ = s.Store.SawSession(ctx, token.Hash(), s.seenEvery())
+	if s.strange(session.User) {
+		return Session{}, ErrNoSession
+	}
+	if unseen < s.seenEvery() {
+		return session, nil
+	}
+	// A session that can't be noted as seen is good all the same, and the next
+	// request tries again. Of many at once, the one that notes it asks.
+	if noted, _ := s.Store.SawSession(ctx, token.Hash(), s.seenEvery()); noted && s.Users != nil {
+		return s.stillGood(ctx, session)
 	}
 	return session, nil
 }
+
+// strange says that a user is of the kind that this service doesn't know.
+func (s *Service) strange(u User) bool { return (u.ForeignID != "") != (s.Users != nil) }
 
 // seenEvery is how often it is noted that a session is used: often enough to
 // tell a used one from one that isn't.

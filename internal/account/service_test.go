@@ -168,15 +168,15 @@ func (m *memory) SessionByHash(_ context.Context, hash [32]byte, idle time.Durat
 	return s, time.Since(s.SeenAt), nil
 }
 
-func (m *memory) SawSession(_ context.Context, hash [32]byte, every time.Duration) error {
+func (m *memory) SawSession(_ context.Context, hash [32]byte, every time.Duration) (bool, error) {
 	s := m.sessions[hash]
 	if time.Since(s.SeenAt) < every {
-		return errors.New("seen too often")
+		return false, errors.New("seen too often")
 	}
 	s.SeenAt = time.Now()
 	m.sessions[hash] = s
 	m.saw++
-	return nil
+	return true, nil
 }
 
 func (m *memory) Sessions(_ context.Context, u User, _ time.Duration) ([]Session, error) {

@@ -34,6 +34,7 @@ func (l *loader) check(c *Config) {
 		}
 	}
 	l.checkDatabase(c)
+	l.checkAccounts(c)
 	l.checkAddresses(c)
 	l.checkWeChat(c)
 	l.checkTimes(c)
@@ -67,6 +68,26 @@ func (l *loader) checkConnection(name string, url Secret) {
 	isURL := strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://")
 	if !isURL && (strings.Contains(text, "://") || !strings.Contains(text, "=")) {
 		l.refuse(name, "is not a postgres:// URL")
+	}
+}
+
+func (l *loader) checkAccounts(c *Config) {
+	l.checkConnection("ACCOUNTS_URL", c.AccountsURL)
+	if c.Accounts != "builtin" && c.Accounts != "sql" {
+		l.refuse("ACCOUNTS", "is %s, which is neither builtin nor sql", shown(c.Accounts))
+		return
+	}
+	for _, name := range []string{"ACCOUNTS_URL", "ACCOUNTS_FIND_BY_NAME", "ACCOUNTS_VERIFY", "ACCOUNTS_FIND_BY_ID"} {
+		set := l.values[name] != ""
+		if c.Accounts == "sql" && !set && name != "ACCOUNTS_URL" {
+			l.refuse(name, "is required with ACCOUNTS=sql")
+		}
+		if c.Accounts == "builtin" && set {
+			l.refuse(name, "is set without ACCOUNTS=sql, so nobody is looked up by it")
+		}
+	}
+	if c.Accounts == "sql" && c.Signup {
+		l.refuse("SIGNUP", "is on with ACCOUNTS=sql: whoever wants an account gets it where your users are")
 	}
 }
 

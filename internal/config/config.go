@@ -26,6 +26,12 @@ type Config struct {
 
 	Instance string `env:"INSTANCE" groups:"deeds" shown:"the host's name" example:"login-1" meaning:"what this instance is called, for the operator and in the audit log"`
 
+	Accounts           string `env:"ACCOUNTS" groups:"accounts" envDefault:"builtin" example:"builtin" meaning:"builtin: users are kept here; sql: they are your own, looked up by the statements below (docs/accounts.md)"`
+	AccountsURL        Secret `env:"ACCOUNTS_URL" groups:"accounts" shown:"DATABASE_URL" example:"postgres://accounts_reader:PASSWORD@db.example.com:5432/shop" meaning:"the database with your users"`
+	AccountsFindByName string `env:"ACCOUNTS_FIND_BY_NAME" groups:"accounts" example:"SELECT uid AS id FROM shop.members WHERE login = $1" meaning:"who signs in by the name $1, as it was typed: column id"`
+	AccountsVerify     string `env:"ACCOUNTS_VERIFY" groups:"accounts" example:"SELECT pw_hash = crypt($2, pw_hash) FROM shop.members WHERE uid = $1" meaning:"whether $2, as it was typed, is the password of the user with the id $1: one boolean"`
+	AccountsFindByID   string `env:"ACCOUNTS_FIND_BY_ID" groups:"accounts" example:"SELECT uid AS id, login AS name FROM shop.members WHERE uid = $1" meaning:"the user with the id $1, as long as they may sign in: columns id and name, and version for what changes with the password"`
+
 	Addr           string         `env:"ADDR" groups:"web" envDefault:":8080" example:":8080" meaning:"where public HTTP listens"`
 	OpsAddr        string         `env:"OPS_ADDR" groups:"web" envDefault:"127.0.0.1:9090" example:"127.0.0.1:9090" meaning:"where /metrics, /healthz and /readyz listen; set to nothing: off"`
 	PublicURL      *url.URL       `env:"PUBLIC_URL" groups:"web wechat" envDefault:"http://localhost:8080" example:"https://login.example.com" meaning:"the origin that browsers and WeChat see; https turns on Secure and __Host- cookies and HSTS"`
@@ -103,6 +109,7 @@ const (
 	WeChat                     // WECHAT_* and PUBLIC_URL
 	Deeds                      // INSTANCE, of what leaves traces in the audit log
 	Web                        // the rest
+	Accounts                   // ACCOUNTS*
 
-	All = Database | WeChat | Deeds | Web
+	All = Database | WeChat | Deeds | Web | Accounts
 )

@@ -145,6 +145,9 @@ func (l *loader) fill(c *Config) {
 	if l.values["DATABASE_LISTEN_URL"] == "" {
 		c.DatabaseListenURL = c.DatabaseURL
 	}
+	if l.values["ACCOUNTS_URL"] == "" {
+		c.AccountsURL = c.DatabaseURL
+	}
 	if l.values["SCENE_REST"] == "" {
 		c.SceneRest = c.SceneTTL
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	stdcmp "cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -46,6 +47,8 @@ func defaults() Config {
 		DatabaseURL:          "postgres://scanlogin:dbsecret@db/scanlogin",
 		DatabaseListenURL:    "postgres://scanlogin:dbsecret@db/scanlogin",
 		DatabaseSchema:       "scanlogin",
+		Accounts:             "builtin",
+		AccountsURL:          "postgres://scanlogin:dbsecret@db/scanlogin",
 		Addr:                 ":8080",
 		OpsAddr:              "127.0.0.1:9090",
 		PublicURL:            new(url.URL{Scheme: "http", Host: "localhost:8080"}),
@@ -119,7 +122,7 @@ func TestGoodValues(t *testing.T) {
 		want  func(*Config)
 	}{
 		"DATABASE_URL": {"host=db user=scanlogin", func(c *Config) {
-			c.DatabaseURL, c.DatabaseListenURL = "host=db user=scanlogin", "host=db user=scanlogin"
+			c.DatabaseURL, c.DatabaseListenURL, c.AccountsURL = "host=db user=scanlogin", "host=db user=scanlogin", "host=db user=scanlogin"
 		}},
 		"DATABASE_LISTEN_URL":     {"postgresql://direct/x", func(c *Config) { c.DatabaseListenURL = "postgresql://direct/x" }},
 		"DATABASE_SCHEMA":         {"_login2", func(c *Config) { c.DatabaseSchema = "_login2" }},
@@ -185,6 +188,11 @@ func TestBadValues(t *testing.T) {
 		"DATABASE_URL":                     {"": "is required", "mysql://db/x": "postgres://", "scanlogin": "postgres://"},
 		"DATABASE_LISTEN_URL":              {"http://db": "postgres://"},
 		"DATABASE_SCHEMA":                  {"1st": "a-z", "Big": "a-z", "a b": "a-z", "x;drop": "a-z", strings.Repeat("x", 42): "a-z"},
+		"ACCOUNTS":                         {"ldap": "builtin nor sql", "SQL": "builtin nor sql"},
+		"ACCOUNTS_URL":                     {"mysql://db/x": "postgres://", "postgres://db/x": "without ACCOUNTS=sql"},
+		"ACCOUNTS_FIND_BY_NAME":            {"SELECT 1": "without ACCOUNTS=sql"},
+		"ACCOUNTS_VERIFY":                  {"SELECT 1": "without ACCOUNTS=sql"},
+		"ACCOUNTS_FIND_BY_ID":              {"SELECT 1": "without ACCOUNTS=sql"},
 		"ADDR":                             {"8080": "host:port", "x:y": "host:port", ":65536": "host:port", "a b:1": "host:port", "::1:80": "host:port"},
 		"OPS_ADDR":                         {"9090": "host:port", ":8080": "ADDR", "127.0.0.1:8080": "ADDR"},
 		"CONFIRM":                          {"on": "off, reply and code", "Reply": "off, reply and code"},
@@ -297,6 +305,38 @@ func TestEveryProblemAtOnce(t *testing.T) {
 	}
 }
 
+func TestAccountsOfYourOwn(t *testing.T) {
+	environment := required()
+	environment["ACCOUNTS"], environment["SIGNUP"] = "sql", "on"
+	_, _, err := Load(All, lookupIn(environment), nil, nil)
+	var names []string
+	for line := range strings.Lines(fmt.Sprint(err)) {
+		name, _, _ := strings.Cut(line, " ")
+		names = append(names, name)
+	}
+	if want := []string{"ACCOUNTS_FIND_BY_NAME", "ACCOUNTS_VERIFY", "ACCOUNTS_FIND_BY_ID", "SIGNUP"}; !slices.Equal(names, want) {
+		t.Errorf("problems of %q, want %q:\n%v", names, want, err)
+	}
+	want := defaults()
+	want.Accounts, want.AccountsFindByName, want.AccountsVerify, want.AccountsFindByID = "sql", "by name", "verify", "by id"
+	delete(environment, "SIGNUP")
+	environment["ACCOUNTS_FIND_BY_NAME"], environment["ACCOUNTS_VERIFY"], environment["ACCOUNTS_FIND_BY_ID"] = "by name", "verify", "by id"
+	for _, where := range []Secret{"", "postgres://reader@shop/shop"} {
+		environment["ACCOUNTS_URL"] = where.Reveal()
+		want.AccountsURL = stdcmp.Or(where, want.DatabaseURL)
+		c, _, err := Load(All, lookupIn(environment), nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := diff(want, c); d != "" {
+			t.Error(d)
+		}
+	}
+	if _, _, err := Load(Database, lookupIn(environment), nil, nil); err != nil {
+		t.Errorf("Database minds the settings of Accounts: %v", err)
+	}
+}
+
 func TestPlaceHeader(t *testing.T) {
 	environment := required()
 	environment["PLACE_HEADER"], environment["TRUSTED_PROXIES"] = "CF-IPCity", "10.0.0.0/8"
@@ -401,7 +441,7 @@ func TestNoErrorShowsASecret(t *testing.T) {
 // holdsSecret says whether the setting's field is a [Secret].
 func holdsSecret(s Setting) bool {
 	return slices.Contains([]string{
-		"DATABASE_URL", "DATABASE_LISTEN_URL", "WECHAT_APP_SECRET", "WECHAT_TOKEN", "WECHAT_ENCODING_AES_KEY",
+		"DATABASE_URL", "DATABASE_LISTEN_URL", "ACCOUNTS_URL", "WECHAT_APP_SECRET", "WECHAT_TOKEN", "WECHAT_ENCODING_AES_KEY",
 		"WECHAT_TOKEN_PREVIOUS", "WECHAT_ENCODING_AES_KEY_PREVIOUS", "WECHAT_TOKEN_URL", "WECHAT_FORWARD_URL",
 	}, s.Name)
 }

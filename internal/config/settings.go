@@ -56,7 +56,7 @@ func settingOf(field reflect.StructField) Setting {
 func parseGroups(names string) Group {
 	var g Group
 	for name := range strings.FieldsSeq(names) {
-		g |= map[string]Group{"database": Database, "wechat": WeChat, "deeds": Deeds, "web": Web}[name]
+		g |= map[string]Group{"database": Database, "wechat": WeChat, "deeds": Deeds, "web": Web, "accounts": Accounts}[name]
 	}
 	return g
 }

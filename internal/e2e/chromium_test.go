@@ -154,6 +154,7 @@ func TestChromium(t *testing.T) {
 		"a new code by keyboard":    newCodeByKeyboard,
 		"a busy site recovers":      busySite,
 		"a new account":             newAccount,
+		"a member who is gone":      goneInABrowser,
 		"a restart goes unnoticed":  restartGoesUnnoticed,
 	}
 	maps.Copy(tests, confirmInChromium())

@@ -53,6 +53,8 @@ type Store interface {
 	// wrong one counts; it comes with how many tries are left, and 0 has declined the login.
 	// ErrCode, ErrNotAsked, ErrEnded.
 	ConfirmCode(ctx context.Context, ref Ref, code string, bindTTL time.Duration) (left int, err error)
+	// AccountOf is whose an authenticated login is; 0 for any other login.
+	AccountOf(ctx context.Context, ref Ref) (account int64, err error)
 	// Complete turns an authenticated login into a session, and ends the session that it
 	// replaces. ErrNotReady, ErrEnded.
 	Complete(ctx context.Context, ref Ref, session Session, ttl time.Duration) error
@@ -71,6 +73,9 @@ type Service struct {
 	Notify func(ctx context.Context, id ID) error
 	// Confirm is how a scan is confirmed before it counts.
 	Confirm Confirm
+	// Admit is asked whether the account may sign in before a login becomes its session;
+	// nil: it may.
+	Admit func(ctx context.Context, account int64) error
 
 	SceneTTL   time.Duration // how long a code can be scanned, and then a scan be confirmed
 	SceneRest  time.Duration // how long a scene rests between two logins
@@ -233,11 +238,26 @@ func (s *Service) ConfirmCode(ctx context.Context, k Key, code string) (left int
 }
 
 // Complete turns this browser's login into a session. ErrNotReady before the scan,
-// ErrEnded after the login's end.
+// ErrEnded after the login's end, and what Admit says against the account; the login goes
+// on then.
 func (s *Service) Complete(ctx context.Context, k Key, session Session) error {
 	return s.finish(ctx, k, func(ref Ref) error {
+		if err := s.admit(ctx, ref); err != nil {
+			return err
+		}
 		return s.Store.Complete(ctx, ref, session, s.SessionTTL)
 	})
+}
+
+func (s *Service) admit(ctx context.Context, ref Ref) error {
+	if s.Admit == nil {
+		return nil
+	}
+	account, err := s.Store.AccountOf(ctx, ref)
+	if err != nil || account == 0 { // what is wrong with it, Complete says
+		return err
+	}
+	return s.Admit(ctx, account)
 }
 
 // Bind ties the WeChat user that this browser's login was scanned with to the account,

@@ -21,6 +21,7 @@ type store struct {
 	abandon   func(ctx context.Context, ref login.Ref) error
 	current   func(ref login.Ref) (login.Login, error)
 	scan      func(s login.Scan) (login.Outcome, login.ID, error)
+	accountOf func(ref login.Ref) (int64, error)
 	complete  func(ref login.Ref) error
 	bind      func(ref login.Ref, userID int64) error
 }
@@ -53,6 +54,8 @@ func (s store) Scan(_ context.Context, scan login.Scan, bindTTL time.Duration) (
 	}
 	return s.scan(scan)
 }
+
+func (s store) AccountOf(_ context.Context, ref login.Ref) (int64, error) { return s.accountOf(ref) }
 
 func (s store) Complete(_ context.Context, ref login.Ref, _ login.Session, ttl time.Duration) error {
 	if ttl != time.Hour {
@@ -232,6 +235,45 @@ func TestAnEndIsToldToTheOtherTabs(t *testing.T) {
 		}
 		if len(*told) != wantTold {
 			t.Errorf("%v: told %v", want, *told)
+		}
+	}
+}
+
+// Whose login it is decides whether it becomes a session; of one that is nobody's (yet),
+// the store says what is wrong.
+func TestALoginOfSomebodyWhoMayNot(t *testing.T) {
+	t.Parallel()
+	errGone := errors.New("gone")
+	k := login.Key{Scene: 7, Secret: login.NewSecret()}
+	for name, c := range map[string]struct {
+		account   int64
+		look      error
+		want      error
+		completed bool
+	}{
+		"may":                    {account: 1, completed: true},
+		"may not":                {account: 2, want: errGone},
+		"nobody's":               {account: 0, completed: true},
+		"the database went away": {look: errBroken, want: errBroken},
+	} {
+		completed := false
+		svc, told, _ := service(store{
+			accountOf: func(ref login.Ref) (int64, error) {
+				if ref != k.Ref() {
+					t.Errorf("asked for %+v", ref)
+				}
+				return c.account, c.look
+			},
+			complete: func(login.Ref) error { completed = true; return nil },
+		})
+		svc.Admit = func(_ context.Context, account int64) error {
+			return map[int64]error{2: errGone, 0: errBroken}[account]
+		}
+		if err := svc.Complete(t.Context(), k, login.Session{}); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+		if completed != c.completed || (len(*told) > 0) != c.completed {
+			t.Errorf("%s: completed = %v, told %v", name, completed, *told)
 		}
 	}
 }

@@ -15,8 +15,13 @@ import (
 // account.Store.
 type Accounts struct {
 	DB    *DB
-	AppID string // of the Official Account, for what its pushes say of a WeChat user
+	AppID string // of the Official Account, for what its pushes say of a WeChat user; see [ForeignTies]
 }
+
+// ForeignTies is the AppID under which ties to users of the team's own are kept. So they
+// and ties to accounts of ours can't be taken for each other, by a version either that knows
+// nothing of them: a WeChat user has one of each, and the other is back after a switch.
+func ForeignTies(appID string) string { return appID + " sql" }
 
 // CreateUser adds a user; account.ErrNameTaken.
 func (s Accounts) CreateUser(ctx context.Context, name, passwordHash string) (account.User, error) {
@@ -76,9 +81,62 @@ func (s Accounts) ListUsers(ctx context.Context) ([]account.Listed, error) {
 	}
 	users := make([]account.Listed, len(rows))
 	for i, r := range rows {
-		users[i] = account.Listed{User: account.User{ID: r.ID, Name: r.Name, CreatedAt: r.CreatedAt}, Ties: int(r.Ties)}
+		users[i] = account.Listed{User: account.User{ID: r.ID, ForeignID: r.ExternalID, Name: r.Name, CreatedAt: r.CreatedAt}, Ties: int(r.Ties)}
 	}
 	return users, nil
+}
+
+// KeepForeign returns the row of a user of the team's own, made where there is none. It
+// writes nothing where nothing has changed.
+func (s Accounts) KeepForeign(ctx context.Context, f account.Foreign) (account.User, error) {
+	u := account.User{ForeignID: f.ID, Name: f.Name}
+	was, err := s.DB.Queries.ForeignAccount(ctx, pgstore.ForeignAccountParams{ExternalID: f.ID, ExternalName: f.Name, ExternalVersion: f.Version})
+	if err == nil {
+		u.ID, u.CreatedAt, u.PasswordChanges = was.ID, was.CreatedAt, was.PasswordChanges
+	}
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return u, err
+	}
+	err = s.DB.tx(ctx, func(q *pgstore.Queries) error {
+		r, err := q.KeepForeign(ctx, pgstore.KeepForeignParams{ExternalID: f.ID, ExternalName: f.Name, ExternalVersion: f.Version})
+		u.ID, u.CreatedAt, u.PasswordChanges = r.ID, r.CreatedAt, r.PasswordChanges
+		if err != nil || !r.Renewed {
+			return err
+		}
+		if u.PasswordChanges, err = q.RenewForeign(ctx, f.Version, r.ID); err != nil {
+			return err
+		}
+		_, err = s.endOthers(ctx, q, r.ID, nil, forever, "password_changed")
+		return err
+	})
+	return u, err
+}
+
+// ForeignUser finds the row of a user of the team's own; account.ErrNoUser.
+func (s Accounts) ForeignUser(ctx context.Context, id string) (account.User, error) {
+	r, err := s.DB.Queries.AccountByForeignID(ctx, id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return account.User{}, account.ErrNoUser
+	}
+	return account.User{ID: r.ID, ForeignID: id, Name: r.ExternalName, CreatedAt: r.CreatedAt}, err
+}
+
+// ForeignID finds what the team knows a user by; account.ErrNoUser.
+func (s Accounts) ForeignID(ctx context.Context, userID int64) (string, error) {
+	id, err := s.DB.Queries.ForeignID(ctx, userID)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && id == "" {
+		return "", account.ErrNoUser
+	}
+	return id, err
+}
+
+// SomeForeignID finds the ID of whoever of the team's own users came last.
+func (s Accounts) SomeForeignID(ctx context.Context) (string, error) {
+	id, err := s.DB.Queries.SomeForeignID(ctx)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return "", nil
+	}
+	return id, err
 }
 
 // Unbind removes the user's ties, leaves word of it, and returns how many there were. Whoever

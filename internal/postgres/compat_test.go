@@ -200,7 +200,10 @@ UNION ALL SELECT 'generated', relname, attname, '' FROM col WHERE generated
 UNION ALL SELECT 'check', relname, columns, def FROM con WHERE contype = 'c'
 UNION ALL SELECT 'reference', relname, columns, def FROM con WHERE contype = 'f'
 UNION ALL SELECT 'referenced', referenced, relname, def FROM con WHERE contype = 'f' AND confdeltype IN ('a', 'r')
-UNION ALL SELECT 'unique', o.relname, '', regexp_replace(pg_get_indexdef(i.indexrelid), 'INDEX \S+ ON', 'INDEX ON')
+UNION ALL SELECT 'unique', o.relname,
+        coalesce((SELECT string_agg(a.attname, ' ') FROM pg_attribute a WHERE a.attrelid = o.oid AND a.attnum = ANY (i.indkey)
+            HAVING 0 <> ALL (i.indkey) AND bool_and(NOT a.atthasdef AND a.attidentity = '')), ''),
+        regexp_replace(pg_get_indexdef(i.indexrelid), 'INDEX \S+ ON', 'INDEX ON')
     FROM ours o JOIN pg_index i ON i.indrelid = o.oid WHERE i.indisunique OR i.indisexclusion
 UNION ALL SELECT 'trigger', o.relname, t.tgname, '' FROM ours o JOIN pg_trigger t ON t.tgrelid = o.oid WHERE NOT t.tgisinternal
 UNION ALL SELECT 'rule', o.relname, r.rulename, '' FROM ours o JOIN pg_rewrite r ON r.ev_class = o.oid WHERE o.relkind <> 'v'
@@ -325,7 +328,10 @@ func added(f fact, was view) string {
 		return fmt.Sprintf("%s has a new constraint: a row that was right fails: %s", f.Of, f.Is)
 	case "referenced":
 		return fmt.Sprintf("%s is held by rows of %s: a DELETE that was right fails: %s", f.Of, f.Name, f.Is)
-	case "unique":
+	case "unique": // NULL, which older instances leave there, is like no other
+		if onlyNew(f, was) && !strings.Contains(f.Is, "NULLS NOT DISTINCT") {
+			return ""
+		}
 		return fmt.Sprintf("%s has to be unique in a new way: a row that was right fails: %s", f.Of, f.Is)
 	case "trigger", "rule", "row security":
 		return strings.TrimSpace(fmt.Sprintf("%s has a new %s, which no older instance knows of: %s", f.Of, f.Kind, f.Name))
@@ -394,6 +400,9 @@ func TestAMigrationThatBreaksTheVersionBeforeIsRefused(t *testing.T) {
 		{"CREATE TABLE scanlogin.passkey (account_id bigint REFERENCES scanlogin.account)", "account is held by rows of passkey"},
 		{"CREATE UNIQUE INDEX ON scanlogin.wechat_identity (account_id)", "wechat_identity has to be unique in a new way"},
 		{"ALTER TABLE scanlogin.wechat_push ADD UNIQUE (reply)", "wechat_push has to be unique in a new way"},
+		{"ALTER TABLE scanlogin.account ADD email text DEFAULT 'none' UNIQUE", "account has to be unique in a new way"},
+		{"ALTER TABLE scanlogin.account ADD email text; CREATE UNIQUE INDEX ON scanlogin.account (lower(email), name)", "account has to be unique in a new way"},
+		{"ALTER TABLE scanlogin.account ADD email text; CREATE UNIQUE INDEX ON scanlogin.account (coalesce(email, ''))", "account has to be unique in a new way"},
 		{"ALTER TABLE scanlogin.web_session ADD EXCLUDE (account_id WITH =)", "web_session has to be unique in a new way"},
 		{"ALTER TABLE scanlogin.wechat_codes DROP CONSTRAINT wechat_codes_pkey", "CountCodes is not what it was: (text, integer) became (ERROR: there is no unique or exclusion constraint"},
 		{"DROP INDEX scanlogin.account_name", "account is no longer unique as it was: CREATE UNIQUE INDEX ON scanlogin.account USING btree (lower(name))"},
@@ -419,6 +428,8 @@ func TestAMigrationThatOnlyAddsIsAccepted(t *testing.T) {
 	}
 	for _, migration := range []string{
 		"ALTER TABLE scanlogin.account ADD email text",
+		"ALTER TABLE scanlogin.account ADD email text UNIQUE",
+		"ALTER TABLE scanlogin.account ADD email text; CREATE UNIQUE INDEX ON scanlogin.account (email) WHERE email IS NOT NULL",
 		"ALTER TABLE scanlogin.account ADD seen_at timestamptz NOT NULL DEFAULT now()",
 		"ALTER TABLE scanlogin.account ADD level text NOT NULL DEFAULT 'user' CHECK (level IN ('user', 'admin'))",
 		"ALTER TABLE scanlogin.account ADD parent bigint REFERENCES scanlogin.account ON DELETE SET NULL",

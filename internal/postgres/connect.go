@@ -39,15 +39,16 @@ func keepAlive() net.KeepAliveConfig {
 	return net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 3}
 }
 
-// openPool reads a database URL, and connects lazily.
-func openPool(ctx context.Context, url string) (pool *pgxpool.Pool, err error) {
+// openPool reads a database URL, and connects lazily: to conns connections at most, where
+// the URL doesn't say how many.
+func openPool(ctx context.Context, url string, conns int32) (pool *pgxpool.Pool, err error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("reading the database URL: %w", err)
 	}
 	prepare(cfg.ConnConfig, "scanlogin")
 	if !strings.Contains(url, "pool_max_conns") {
-		cfg.MaxConns = maxConns
+		cfg.MaxConns = conns
 	}
 	cfg.MaxConnLifetimeJitter = cmp.Or(cfg.MaxConnLifetimeJitter, lifetimeJitter)
 	cfg.PingTimeout = cmp.Or(cfg.PingTimeout, pingTimeout)

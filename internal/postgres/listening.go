@@ -50,7 +50,7 @@ func CheckListen(ctx context.Context, databaseURL, listenURL string) error {
 // knows nothing of prepared statements runs both on one connection of its own, where the
 // second finds the statement of the first.
 func notifyTwice(ctx context.Context, url, channel string) error {
-	pool, err := openPool(ctx, url)
+	pool, err := openPool(ctx, url, maxConns)
 	if err != nil {
 		return err
 	}

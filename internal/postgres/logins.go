@@ -20,7 +20,7 @@ var errRollback = errors.New("postgres: nothing changed")
 // Logins keeps the logins of one Official Account. It implements login.Store.
 type Logins struct {
 	DB    *DB
-	AppID string
+	AppID string // see [ForeignTies]
 }
 
 // Claim walks the ring until it finds a free scene, together with whoever else wants one.
@@ -180,6 +180,15 @@ func outcome(known bool) login.Outcome {
 		return login.LoggedIn
 	}
 	return login.MustBind
+}
+
+// AccountOf is whose a login is that can be completed.
+func (s Logins) AccountOf(ctx context.Context, ref login.Ref) (int64, error) {
+	id, err := s.DB.Queries.AccountOf(ctx, ref.Scene, ref.ID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, nil
+	}
+	return id, err
 }
 
 // Complete turns an authenticated login into a session. ErrEnded also where the tie was

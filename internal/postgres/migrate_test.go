@@ -16,7 +16,7 @@ import (
 	"scanlogin/internal/postgres/postgrestest"
 )
 
-const migrations = 10
+const migrations = 11
 
 // emptyDatabase is one without our schema.
 func emptyDatabase(t *testing.T) string {

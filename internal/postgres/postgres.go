@@ -34,7 +34,7 @@ type DB struct {
 // Open connects lazily to the database at url (a libpq URL, several hosts allowed);
 // tables are looked for in the schema of that name.
 func Open(ctx context.Context, url, schemaName string) (*DB, error) {
-	pool, err := openPool(ctx, url)
+	pool, err := openPool(ctx, url, maxConns)
 	if err != nil {
 		return nil, err
 	}

@@ -120,6 +120,21 @@ func TestEveryWriteHasItsDurability(t *testing.T) {
 			id := w.account("forgetful")
 			return func() error { return w.accounts.SetPasswordHash(w.t.Context(), id, "other") }
 		},
+		"a user of the team's own": func(w *world) func() error {
+			return func() error { w.foreign("new"); return nil }
+		},
+		"another version": func(w *world) func() error {
+			w.foreign("forgetful")
+			return func() error {
+				_, err := w.accounts.KeepForeign(w.t.Context(), account.Foreign{ID: "forgetful", Name: "forgetful", Version: "2"})
+				return err
+			}
+		},
+		"the sessions of who is gone": func(w *world) func() error {
+			u := w.foreign("leaving")
+			w.browser(u.ID)
+			return func() error { return w.accounts.EndSessions(w.t.Context(), u.ID) }
+		},
 		"a session": func(w *world) func() error {
 			id := w.account("here")
 			return func() error { return w.signIn(newHash(), id) }
@@ -212,7 +227,7 @@ func TestEveryWriteHasItsDurability(t *testing.T) {
 		"a session that is used": func(w *world) func() error {
 			hash := w.browser(w.account("busy"))
 			w.age(hash, long)
-			return func() error { return w.accounts.SawSession(w.t.Context(), hash, time.Minute) }
+			return func() error { _, err := w.accounts.SawSession(w.t.Context(), hash, time.Minute); return err }
 		},
 		"a code made ahead": func(w *world) func() error {
 			return func() error { w.prepare(9, "ahead", long, time.Minute); return nil }

@@ -34,15 +34,16 @@ func (s Accounts) SessionByHash(ctx context.Context, hash [32]byte, idle time.Du
 	}
 	return account.Session{
 		ID:      account.SessionID(r.ID),
-		User:    account.User{ID: r.AccountID, Name: r.Name, CreatedAt: r.AccountCreatedAt},
+		User:    account.User{ID: r.AccountID, ForeignID: r.ExternalID, Name: r.Name, CreatedAt: r.AccountCreatedAt, PasswordChanges: r.PasswordChanges},
 		Browser: r.Browser, Place: r.Place,
 		CreatedAt: r.CreatedAt, SeenAt: r.SeenAt, ExpiresAt: r.ExpiresAt,
 	}, time.Duration(r.Unseen * float64(time.Second)), err
 }
 
 // SawSession notes that a session is used. A crash may forget it: the next use is noted.
-func (s Accounts) SawSession(ctx context.Context, hash [32]byte, every time.Duration) error {
-	return s.DB.relaxed.SawSession(ctx, hash[:], every)
+func (s Accounts) SawSession(ctx context.Context, hash [32]byte, every time.Duration) (noted bool, err error) {
+	n, err := s.DB.relaxed.SawSession(ctx, hash[:], every)
+	return n > 0, err
 }
 
 // Sessions returns a user's sessions, the newest first.
@@ -134,6 +135,17 @@ func (s Accounts) ChangePasswordHash(
 		return err
 	})
 	return ended, err
+}
+
+// EndSessions ends all sessions of a user who is gone.
+func (s Accounts) EndSessions(ctx context.Context, userID int64) error {
+	return s.DB.tx(ctx, func(q *pgstore.Queries) error {
+		if err := q.LockAccount(ctx, userID); err != nil {
+			return err
+		}
+		_, err := s.endOthers(ctx, q, userID, nil, forever, "account_gone")
+		return err
+	})
 }
 
 // ask is a transaction for a session that asks for something, which has to be there still:

@@ -98,9 +98,16 @@ func TestASessionThatIsNotUsedEnds(t *testing.T) {
 	if err := look(40 * time.Minute); !errors.Is(err, account.ErrNoSession) {
 		t.Errorf("after its time: %v", err)
 	}
-	w.ok(w.accounts.SawSession(t.Context(), hash, long)) // it was seen less than an hour ago
+	saw := func(every time.Duration, want bool) {
+		t.Helper()
+		if noted, err := w.accounts.SawSession(t.Context(), hash, every); noted != want || err != nil {
+			t.Errorf("noted: %v, %v, want %v", noted, err, want)
+		}
+	}
+	saw(long, false) // it was seen less than an hour ago
 	w.ok(look(long))
-	w.ok(w.accounts.SawSession(t.Context(), hash, time.Minute))
+	saw(time.Minute, true)
+	saw(time.Minute, false)
 	if _, unseen, err := w.accounts.SessionByHash(t.Context(), hash, time.Minute); err != nil || unseen > 30*time.Second {
 		t.Errorf("seen right now: %v, %v", unseen, err)
 	}
@@ -131,7 +138,7 @@ func TestSeeingASessionIsCheap(t *testing.T) {
 	count(0)
 	for range 2 {
 		for _, hash := range hashes {
-			w.ok(q.SawSession(t.Context(), hash[:], time.Minute))
+			must(q.SawSession(t.Context(), hash[:], time.Minute))(t)
 		}
 	}
 	count(1)
@@ -142,7 +149,7 @@ func TestSeeingASessionIsCheap(t *testing.T) {
 	soon, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	for range 3 {
-		w.ok(w.accounts.SawSession(soon, hashes[0], time.Minute))
+		must(w.accounts.SawSession(soon, hashes[0], time.Minute))(t)
 	}
 	w.ok(tx.Commit(t.Context()))
 }
@@ -451,7 +458,7 @@ func TestWhateverEndsSessionsGetsAlong(t *testing.T) {
 				return w.logins.Bind(t.Context(), bound.Ref, owner, login.Session{Hash: newHash(), Replaces: hashes[7]}, long)
 			},
 			func() error { _, err := w.accounts.Unfollowed(t.Context(), "ann", true); return err },
-			func() error { return w.accounts.SawSession(t.Context(), hashes[2], 0) },
+			func() error { _, err := w.accounts.SawSession(t.Context(), hashes[2], 0); return err },
 			func() error { _, err := w.db.RemoveSessions(t.Context(), 100); return err },
 		}
 		atOnce(len(deeds), func(i int) {

@@ -51,6 +51,8 @@ func answers() []answer {
 		{errSignIn, http.StatusUnauthorized, "invalid_credentials"},
 		{errCurrent, http.StatusForbidden, "wrong_password"},
 		{account.ErrCredentials, http.StatusForbidden, "invalid_credentials"},
+		{account.ErrNoUser, http.StatusForbidden, "account_gone"},
+		{account.ErrUnanswered, http.StatusServiceUnavailable, "unavailable"},
 		{account.ErrNameTaken, http.StatusConflict, "username_taken"},
 		{account.ErrName, http.StatusBadRequest, "invalid_username"},
 		{account.ErrPassword, http.StatusBadRequest, "invalid_password"},

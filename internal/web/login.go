@@ -92,6 +92,9 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request) error {
 	case err == nil:
 		s.setSession(w, token)
 		s.dropLoginKey(w)
+	case errors.Is(err, account.ErrNoUser):
+		s.dropLoginKey(w) // the next code is for somebody else
+		return err
 	case errors.Is(err, login.ErrEnded):
 		// Another tab of this browser may have been faster.
 		if _, e := s.session(r); e != nil {

@@ -31,6 +31,7 @@ type userPage struct {
 	Username      string
 	Identities    []account.Identity
 	SignedInAt    time.Time
+	OwnPassword   bool // there is one that can be changed here
 	PasswordError string
 	Notices       []shownNotice
 }

@@ -161,6 +161,7 @@ func TestTemplatesFindTheirTexts(t *testing.T) {
 		Signup, Mistyped, Embedded        bool
 		Identities                        []identity
 		SignedInAt                        time.Time
+		OwnPassword                       bool
 		PasswordError                     string
 		Notices                           []shownNotice
 		Sessions                          []session
@@ -179,7 +180,7 @@ func TestTemplatesFindTheirTexts(t *testing.T) {
 			full := bare
 			full.Next, full.Username, full.Error, full.Signup, full.Mistyped = "/a?b=c", `"><script>`, "no", true, true
 			full.Identities = []identity{{BoundAt: time.Unix(0, 0)}}
-			full.PasswordError = "no"
+			full.OwnPassword, full.PasswordError = true, "no"
 			full.Notices = []shownNotice{{ID: 1, Text: "x", From: "Firefox"}, {ID: 2, Text: "y"}}
 			full.Sessions = []session{{ID: "1", Browser: "WeChat", Current: true}, {Browser: "Chrome", System: "Windows", Place: "上海"}, {}}
 			for _, data := range []page{bare, full} {

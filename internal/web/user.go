@@ -4,7 +4,8 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"strconv"
+
+	"github.com/labstack/echo/v4"
 
 	"scanlogin/internal/account"
 )
@@ -29,7 +30,8 @@ func (s *Server) userCentre(w http.ResponseWriter, r *http.Request, session acco
 		return err
 	}
 	return render(s, w, r, status, "user.html", userPage{
-		Username: session.User.Name, Identities: ties, SignedInAt: session.CreatedAt, PasswordError: wrong, Notices: notices,
+		Username: session.User.Name, Identities: ties, SignedInAt: session.CreatedAt,
+		OwnPassword: !s.ForeignUsers, PasswordError: wrong, Notices: notices,
 	})
 }
 
@@ -62,6 +64,9 @@ func (s *Server) unbind(w http.ResponseWriter, r *http.Request) error {
 // changePassword sets another password for who knows the current one, and ends the other
 // sessions: whoever may have learned the old password has nothing left.
 func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
+	if s.ForeignUsers {
+		return echo.ErrNotFound
+	}
 	var in struct {
 		Current  string `json:"current"`
 		Password string `json:"password"`
@@ -143,7 +148,7 @@ func (s *Server) verify(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.Header().Set("X-Auth-User", session.User.Name)
-	w.Header().Set("X-Auth-User-Id", strconv.FormatInt(session.User.ID, 10))
+	w.Header().Set("X-Auth-User-Id", session.User.PublicID())
 	w.WriteHeader(http.StatusOK)
 	return nil
 }

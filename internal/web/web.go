@@ -29,6 +29,7 @@ type Config struct {
 	PlaceHeader    string         // in which they say roughly where a browser is; empty: nobody does
 	AllowedOrigins []string       // other origins that next may point to, and whose pages may embed a login
 	Signup         bool           // whoever scans for the first time may make an account
+	ForeignUsers   bool           // are the team's own: none is made here, nor is a password changed
 	KeepTies       bool           // of who unfollows the Official Account; their sessions end in any case
 	CookieDomain   string         // shares the session with sibling hosts; empty: this host alone
 }

@@ -167,6 +167,20 @@ func TestOwnPagesAreServed(t *testing.T) {
 	}
 }
 
+// Users of the team's own are made, and their passwords changed, elsewhere.
+func TestForeignUsersHaveNoPasswordHere(t *testing.T) {
+	_, h, _ := newServer(t, "http://localhost:8080", func(c *Config) { c.ForeignUsers = true })
+	for _, path := range []string{"/user/password", "/user/signup"} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader("current=a&password=another+long+one"))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != http.StatusNotFound {
+			t.Errorf("%s: %d", path, w.Code)
+		}
+	}
+}
+
 func TestErrorsInTheFormAskedFor(t *testing.T) {
 	_, h, _ := newServer(t, "http://localhost:8080")
 	for _, tt := range []struct {

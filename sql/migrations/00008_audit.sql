@@ -26,10 +26,11 @@ CREATE TABLE scanlogin.audit (
 CREATE TABLE scanlogin.audit_rest PARTITION OF scanlogin.audit DEFAULT;
 
 -- person names a WeChat user in the audit log without the openid: the same one each time,
--- and nobody gets from it to the openid, which is random.
+-- and nobody gets from it to the openid, which is random. What stands behind the AppID says
+-- whose users the ties are of, and is nothing of the person's.
 -- +goose StatementBegin
 CREATE FUNCTION scanlogin.person(appid text, openid text) RETURNS text LANGUAGE sql STABLE AS $$
-    SELECT encode(substr(sha256(convert_to(appid || ' ' || openid, 'UTF8')), 1, 8), 'hex')
+    SELECT encode(substr(sha256(convert_to(split_part(appid, ' ', 1) || ' ' || openid, 'UTF8')), 1, 8), 'hex')
 $$;
 -- +goose StatementEnd
 

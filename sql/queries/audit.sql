@@ -3,7 +3,7 @@
 -- account that was tried the name is kept only where somebody has it: people type their
 -- password into the wrong field.
 INSERT INTO scanlogin.audit (kind, detail, account_id, account, person, address, browser, place, instance, times)
-SELECT u.kind, u.detail, a.id, a.name, nullif(u.person, ''), nullif(u.address, '')::inet, u.browser, u.place, @instance, u.times
+SELECT u.kind, u.detail, a.id, a.shown_name, nullif(u.person, ''), nullif(u.address, '')::inet, u.browser, u.place, @instance, u.times
 FROM (
     SELECT unnest(@kinds::text[]) AS kind, unnest(@details::text[]) AS detail, unnest(@accounts::text[]) AS account,
         unnest(@persons::text[]) AS person, unnest(@addresses::text[]) AS address,

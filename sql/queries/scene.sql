@@ -146,7 +146,7 @@ WITH hit AS (
     ON CONFLICT DO NOTHING
 ), noted AS (
     INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, browser, place, instance)
-    SELECT 'scan', CASE WHEN hit.known THEN 'logged_in' ELSE 'must_bind' END, hit.login, a.id, a.name,
+    SELECT 'scan', CASE WHEN hit.known THEN 'logged_in' ELSE 'must_bind' END, hit.login, a.id, a.shown_name,
         scanlogin.person(@appid, @openid::text), coalesce(hit.browser, ''), hit.place, @instance
     FROM hit LEFT JOIN scanlogin.account a ON a.id = hit.account_id
 )
@@ -158,6 +158,11 @@ SELECT login, (account_id IS NOT NULL)::bool AS known, (openid = @openid::text):
 FROM scanlogin.scene
 WHERE id = @id AND ticket = @ticket AND openid IS NOT NULL
     AND (state = 'completed' OR state <> 'expired' AND expires_at > now());
+
+-- name: AccountOf :one
+-- Whose a login is that can be completed.
+SELECT coalesce(account_id, 0)::bigint AS account_id FROM scanlogin.scene
+WHERE id = @id AND login = @login::uuid AND state = 'authenticated' AND expires_at > now();
 
 -- name: Complete :execrows
 -- The tie is looked at once more: it may have been removed since the scan. It is locked,
@@ -178,7 +183,7 @@ WITH tie AS (
     DELETE FROM scanlogin.web_session w USING done WHERE w.token_hash = @replaces
 ), noted AS (
     INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, address, browser, place, instance)
-    SELECT 'login', 'scan', @login::uuid, a.id, a.name, scanlogin.person(@appid, done.openid), @address::inet, @browser, @place, @instance
+    SELECT 'login', 'scan', @login::uuid, a.id, a.shown_name, scanlogin.person(@appid, done.openid), @address::inet, @browser, @place, @instance
     FROM done JOIN scanlogin.account a ON a.id = done.account_id
 )
 INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
@@ -200,7 +205,7 @@ WITH bound AS (
     DELETE FROM scanlogin.web_session w USING tie WHERE w.token_hash = @replaces
 ), noted AS (
     INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, address, browser, place, instance)
-    SELECT e.kind, e.detail, @login::uuid, a.id, a.name, scanlogin.person(@appid, tie.openid), @address::inet, @browser, @place, @instance
+    SELECT e.kind, e.detail, @login::uuid, a.id, a.shown_name, scanlogin.person(@appid, tie.openid), @address::inet, @browser, @place, @instance
     FROM tie JOIN scanlogin.account a ON a.id = tie.account_id CROSS JOIN (VALUES ('bind', ''), ('login', 'bind')) e (kind, detail)
 )
 INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)

@@ -3,14 +3,14 @@
 -- us and ends what we make, or we see that there was one. The session that the browser had
 -- before ends here: it never has two, and none that was planted in it lives on.
 WITH who AS (
-    SELECT a.id, a.name FROM scanlogin.account a
+    SELECT a.id, a.shown_name FROM scanlogin.account a
     WHERE a.id = @account_id AND a.password_changes = @password_changes
     FOR SHARE
 ), replaced AS (
     DELETE FROM scanlogin.web_session s USING who WHERE s.token_hash = @replaces
 ), noted AS (
     INSERT INTO scanlogin.audit (kind, detail, account_id, account, address, browser, place, instance)
-    SELECT 'login', 'password', who.id, who.name, @address::inet, @browser, @place, @instance FROM who
+    SELECT 'login', 'password', who.id, who.shown_name, @address::inet, @browser, @place, @instance FROM who
 )
 INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
 SELECT @token_hash, who.id, now(), now() + @session_ttl::interval, @browser, @place FROM who;
@@ -21,14 +21,16 @@ SELECT FROM scanlogin.account WHERE id = @id AND password_changes = @password_ch
 
 -- name: SessionByHash :one
 -- A session lives until it expires, as long as it is seen again within idle.
-SELECT a.id AS account_id, a.name, a.created_at AS account_created_at,
+SELECT a.id AS account_id, a.shown_name AS name,
+    a.created_at AS account_created_at,
     s.id, s.browser, s.place, s.created_at, s.seen_at, s.expires_at,
-    extract(epoch FROM now() - s.seen_at)::float8 AS unseen
+    extract(epoch FROM now() - s.seen_at)::float8 AS unseen,
+    coalesce(a.external_id, '')::text AS external_id, a.password_changes
 FROM scanlogin.web_session s JOIN scanlogin.account a ON a.id = s.account_id
 WHERE s.token_hash = @token_hash AND s.expires_at > now() AND s.seen_at > now() - @idle::interval;
 
--- name: SawSession :exec
--- Whoever writes it right now, or ends it, is not waited for.
+-- name: SawSession :execrows
+-- One row for who notes it. Whoever writes it right now, or ends it, is not waited for.
 UPDATE scanlogin.web_session SET seen_at = now()
 WHERE token_hash = (
     SELECT s.token_hash FROM scanlogin.web_session s
@@ -48,7 +50,7 @@ WITH ended AS (
     DELETE FROM scanlogin.web_session s WHERE s.token_hash = @token_hash RETURNING s.account_id
 )
 INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
-SELECT 'logout', a.id, a.name, @address::inet, @browser, @place, @instance
+SELECT 'logout', a.id, a.shown_name, @address::inet, @browser, @place, @instance
 FROM ended JOIN scanlogin.account a ON a.id = ended.account_id;
 
 -- name: HoldSession :execrows
@@ -65,7 +67,7 @@ WITH ended AS (
     RETURNING s.account_id
 )
 INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
-SELECT 'revoke', a.id, a.name, @address::inet, @browser, @place, @instance
+SELECT 'revoke', a.id, a.shown_name, @address::inet, @browser, @place, @instance
 FROM ended JOIN scanlogin.account a ON a.id = ended.account_id;
 
 -- name: EndOtherSessions :one
@@ -77,7 +79,7 @@ WITH ended AS (
     SELECT count(*) FILTER (WHERE lived) AS n FROM ended
 ), noted AS (
     INSERT INTO scanlogin.audit (kind, detail, account_id, account, address, browser, place, instance, times)
-    SELECT 'revoke', @why::text, a.id, a.name, @address::inet, @browser, @place, @instance, counted.n
+    SELECT 'revoke', @why::text, a.id, a.shown_name, @address::inet, @browser, @place, @instance, counted.n
     FROM counted JOIN scanlogin.account a ON a.id = @account_id WHERE counted.n > 0
 )
 SELECT n FROM counted;

@@ -11,6 +11,23 @@ import (
 	"time"
 )
 
+const accountByForeignID = `-- name: AccountByForeignID :one
+SELECT id, external_name, created_at FROM scanlogin.account WHERE external_id = $1::text
+`
+
+type AccountByForeignIDRow struct {
+	ID           int64
+	ExternalName string
+	CreatedAt    time.Time
+}
+
+func (q *Queries) AccountByForeignID(ctx context.Context, externalID string) (AccountByForeignIDRow, error) {
+	row := q.db.QueryRow(ctx, accountByForeignID, externalID)
+	var i AccountByForeignIDRow
+	err := row.Scan(&i.ID, &i.ExternalName, &i.CreatedAt)
+	return i, err
+}
+
 const accountByName = `-- name: AccountByName :one
 SELECT id, name, password, password_changes, created_at FROM scanlogin.account WHERE lower(name) = lower($1)
 `
@@ -40,10 +57,10 @@ const changePassword = `-- name: ChangePassword :execrows
 WITH changed AS (
     UPDATE scanlogin.account a SET password = $5, password_changes = a.password_changes + 1
     WHERE a.id = $6 AND a.password_changes = $7
-    RETURNING a.id, a.name
+    RETURNING a.id, a.shown_name
 )
 INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
-SELECT 'password_changed', c.id, c.name, $1::inet, $2, $3, $4 FROM changed c
+SELECT 'password_changed', c.id, c.shown_name, $1::inet, $2, $3, $4 FROM changed c
 `
 
 type ChangePasswordParams struct {
@@ -122,7 +139,7 @@ WITH ended AS (
     SELECT count(*) AS n FROM ended
 ), noted AS (
     INSERT INTO scanlogin.audit (kind, detail, account_id, account, person, instance, times)
-    SELECT w.kind, w.detail, a.id, a.name, scanlogin.person(i.appid, i.openid), $3, w.times
+    SELECT w.kind, w.detail, a.id, a.shown_name, scanlogin.person(i.appid, i.openid), $3, w.times
     FROM scanlogin.wechat_identity i JOIN scanlogin.account a ON a.id = i.account_id CROSS JOIN counted
         CROSS JOIN LATERAL (VALUES ('unfollow', '', 1), ('revoke', 'unfollow', counted.n::int)) w (kind, detail, times)
     WHERE i.appid = $1 AND i.openid = $2 AND w.times > 0
@@ -142,6 +159,42 @@ func (q *Queries) EndSessionsOfOpenID(ctx context.Context, arg EndSessionsOfOpen
 	var n int64
 	err := row.Scan(&n)
 	return n, err
+}
+
+const foreignAccount = `-- name: ForeignAccount :one
+SELECT id, created_at, password_changes FROM scanlogin.account
+WHERE external_id = $1::text AND external_name = $2 AND external_version = $3
+`
+
+type ForeignAccountParams struct {
+	ExternalID      string
+	ExternalName    string
+	ExternalVersion string
+}
+
+type ForeignAccountRow struct {
+	ID              int64
+	CreatedAt       time.Time
+	PasswordChanges int32
+}
+
+// Where nothing has changed since somebody looked: that is nearly always.
+func (q *Queries) ForeignAccount(ctx context.Context, arg ForeignAccountParams) (ForeignAccountRow, error) {
+	row := q.db.QueryRow(ctx, foreignAccount, arg.ExternalID, arg.ExternalName, arg.ExternalVersion)
+	var i ForeignAccountRow
+	err := row.Scan(&i.ID, &i.CreatedAt, &i.PasswordChanges)
+	return i, err
+}
+
+const foreignID = `-- name: ForeignID :one
+SELECT coalesce(external_id, '')::text AS external_id FROM scanlogin.account WHERE id = $1
+`
+
+func (q *Queries) ForeignID(ctx context.Context, id int64) (string, error) {
+	row := q.db.QueryRow(ctx, foreignID, id)
+	var external_id string
+	err := row.Scan(&external_id)
+	return external_id, err
 }
 
 const identities = `-- name: Identities :many
@@ -168,17 +221,53 @@ func (q *Queries) Identities(ctx context.Context, accountID int64) ([]time.Time,
 	return items, nil
 }
 
+const keepForeign = `-- name: KeepForeign :one
+INSERT INTO scanlogin.account AS a (name, password, external_id, external_name, external_version)
+VALUES (' ' || gen_random_uuid(), '!', $1::text, $2, $3)
+ON CONFLICT (external_id) WHERE external_id IS NOT NULL
+DO UPDATE SET external_name = excluded.external_name
+RETURNING a.id, a.created_at, a.password_changes, (a.external_version <> $3)::bool AS renewed
+`
+
+type KeepForeignParams struct {
+	ExternalID      string
+	ExternalName    string
+	ExternalVersion string
+}
+
+type KeepForeignRow struct {
+	ID              int64
+	CreatedAt       time.Time
+	PasswordChanges int32
+	Renewed         bool
+}
+
+// The row of a user of the team's own, made where there is none. Nobody can type its name.
+func (q *Queries) KeepForeign(ctx context.Context, arg KeepForeignParams) (KeepForeignRow, error) {
+	row := q.db.QueryRow(ctx, keepForeign, arg.ExternalID, arg.ExternalName, arg.ExternalVersion)
+	var i KeepForeignRow
+	err := row.Scan(
+		&i.ID,
+		&i.CreatedAt,
+		&i.PasswordChanges,
+		&i.Renewed,
+	)
+	return i, err
+}
+
 const listAccounts = `-- name: ListAccounts :many
-SELECT a.id, a.name, a.created_at, count(i.openid)::int AS ties
+SELECT a.id, a.shown_name AS name,
+    coalesce(a.external_id, '')::text AS external_id, a.created_at, count(i.openid)::int AS ties
 FROM scanlogin.account a LEFT JOIN scanlogin.wechat_identity i ON i.account_id = a.id
-GROUP BY a.id ORDER BY lower(a.name)
+GROUP BY a.id ORDER BY lower(a.shown_name), a.id
 `
 
 type ListAccountsRow struct {
-	ID        int64
-	Name      string
-	CreatedAt time.Time
-	Ties      int32
+	ID         int64
+	Name       string
+	ExternalID string
+	CreatedAt  time.Time
+	Ties       int32
 }
 
 func (q *Queries) ListAccounts(ctx context.Context) ([]ListAccountsRow, error) {
@@ -193,6 +282,7 @@ func (q *Queries) ListAccounts(ctx context.Context) ([]ListAccountsRow, error) {
 		if err := rows.Scan(
 			&i.ID,
 			&i.Name,
+			&i.ExternalID,
 			&i.CreatedAt,
 			&i.Ties,
 		); err != nil {
@@ -252,13 +342,26 @@ func (q *Queries) Rehash(ctx context.Context, arg RehashParams) error {
 	return err
 }
 
+const renewForeign = `-- name: RenewForeign :one
+UPDATE scanlogin.account SET external_version = $1, password_changes = password_changes + 1
+WHERE id = $2 RETURNING password_changes
+`
+
+// Another version is another password.
+func (q *Queries) RenewForeign(ctx context.Context, externalVersion string, iD int64) (int32, error) {
+	row := q.db.QueryRow(ctx, renewForeign, externalVersion, iD)
+	var password_changes int32
+	err := row.Scan(&password_changes)
+	return password_changes, err
+}
+
 const setPassword = `-- name: SetPassword :execrows
 WITH changed AS (
     UPDATE scanlogin.account a SET password = $5, password_changes = a.password_changes + 1 WHERE a.id = $6
-    RETURNING a.id, a.name
+    RETURNING a.id, a.shown_name
 )
 INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
-SELECT 'password_changed', c.id, c.name, $1::inet, $2, $3, $4 FROM changed c
+SELECT 'password_changed', c.id, c.shown_name, $1::inet, $2, $3, $4 FROM changed c
 `
 
 type SetPasswordParams struct {
@@ -285,13 +388,25 @@ func (q *Queries) SetPassword(ctx context.Context, arg SetPasswordParams) (int64
 	return result.RowsAffected(), nil
 }
 
+const someForeignID = `-- name: SomeForeignID :one
+SELECT coalesce(external_id, '')::text AS external_id FROM scanlogin.account
+WHERE external_id IS NOT NULL ORDER BY id DESC LIMIT 1
+`
+
+func (q *Queries) SomeForeignID(ctx context.Context) (string, error) {
+	row := q.db.QueryRow(ctx, someForeignID)
+	var external_id string
+	err := row.Scan(&external_id)
+	return external_id, err
+}
+
 const unbind = `-- name: Unbind :execrows
 WITH gone AS (
     DELETE FROM scanlogin.wechat_identity i WHERE i.account_id = $5
     RETURNING i.appid, i.openid, i.account_id
 )
 INSERT INTO scanlogin.audit (kind, account_id, account, person, address, browser, place, instance)
-SELECT 'unbind', a.id, a.name, scanlogin.person(gone.appid, gone.openid), $1::inet, $2, $3, $4
+SELECT 'unbind', a.id, a.shown_name, scanlogin.person(gone.appid, gone.openid), $1::inet, $2, $3, $4
 FROM gone JOIN scanlogin.account a ON a.id = gone.account_id
 `
 
@@ -324,7 +439,7 @@ WITH gone AS (
     RETURNING i.appid, i.openid, i.account_id
 )
 INSERT INTO scanlogin.audit (kind, detail, account_id, account, person, instance)
-SELECT 'unbind', 'unfollow', a.id, a.name, scanlogin.person(gone.appid, gone.openid), $1
+SELECT 'unbind', 'unfollow', a.id, a.shown_name, scanlogin.person(gone.appid, gone.openid), $1
 FROM gone JOIN scanlogin.account a ON a.id = gone.account_id
 `
 

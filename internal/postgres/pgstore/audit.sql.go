@@ -100,7 +100,7 @@ func (q *Queries) AuditLog(ctx context.Context, arg AuditLogParams) ([]Scanlogin
 
 const noteRefusals = `-- name: NoteRefusals :exec
 INSERT INTO scanlogin.audit (kind, detail, account_id, account, person, address, browser, place, instance, times)
-SELECT u.kind, u.detail, a.id, a.name, nullif(u.person, ''), nullif(u.address, '')::inet, u.browser, u.place, $1, u.times
+SELECT u.kind, u.detail, a.id, a.shown_name, nullif(u.person, ''), nullif(u.address, '')::inet, u.browser, u.place, $1, u.times
 FROM (
     SELECT unnest($2::text[]) AS kind, unnest($3::text[]) AS detail, unnest($4::text[]) AS account,
         unnest($5::text[]) AS person, unnest($6::text[]) AS address,

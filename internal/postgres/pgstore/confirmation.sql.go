@@ -54,7 +54,7 @@ WITH asked AS (
 ), noted AS (
     INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, browser, place, instance)
     SELECT CASE WHEN j.outcome IN ('logged_in', 'must_bind') THEN 'confirm' WHEN j.outcome = 'declined' THEN 'decline' ELSE 'wrong_confirm' END,
-        j.outcome, j.login, a.id, a.name, scanlogin.person($3, $4::text), coalesce(j.browser, ''), j.place, $8
+        j.outcome, j.login, a.id, a.shown_name, scanlogin.person($3, $4::text), coalesce(j.browser, ''), j.place, $8
     FROM judged j CROSS JOIN kept LEFT JOIN scanlogin.account a ON a.id = (SELECT account_id FROM tie)
 )
 SELECT kept.reply, moved.login, coalesce(moved.place, '')::text AS place, coalesce(moved.browser, '')::text AS browser
@@ -214,7 +214,7 @@ WITH asked AS (
     INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, address, browser, place, instance)
     SELECT CASE WHEN j.fits THEN 'confirm' ELSE 'wrong_confirm' END,
         CASE WHEN NOT j.fits THEN CASE WHEN j.tries_left > 0 THEN 'wrong_code' ELSE 'wrong_thrice' END WHEN j.account_id IS NULL THEN 'must_bind' ELSE 'logged_in' END,
-        j.login, a.id, a.name, scanlogin.person(j.appid, j.openid), $6::inet, $7, $8, $9
+        j.login, a.id, a.shown_name, scanlogin.person(j.appid, j.openid), $6::inet, $7, $8, $9
     FROM judged j LEFT JOIN scanlogin.account a ON a.id = j.account_id
 )
 SELECT fits::bool AS fits, tries_left FROM judged

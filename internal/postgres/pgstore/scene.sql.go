@@ -24,6 +24,19 @@ func (q *Queries) Abandon(ctx context.Context, iD int32, login login.ID) error {
 	return err
 }
 
+const accountOf = `-- name: AccountOf :one
+SELECT coalesce(account_id, 0)::bigint AS account_id FROM scanlogin.scene
+WHERE id = $1 AND login = $2::uuid AND state = 'authenticated' AND expires_at > now()
+`
+
+// Whose a login is that can be completed.
+func (q *Queries) AccountOf(ctx context.Context, iD int32, login login.ID) (int64, error) {
+	row := q.db.QueryRow(ctx, accountOf, iD, login)
+	var account_id int64
+	err := row.Scan(&account_id)
+	return account_id, err
+}
+
 const bare = `-- name: Bare :many
 SELECT s.id
 FROM generate_series(1, $1::bigint) AS step
@@ -80,7 +93,7 @@ WITH bound AS (
     DELETE FROM scanlogin.web_session w USING tie WHERE w.token_hash = $9
 ), noted AS (
     INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, address, browser, place, instance)
-    SELECT e.kind, e.detail, $6::uuid, a.id, a.name, scanlogin.person($7, tie.openid), $10::inet, $3, $4, $11
+    SELECT e.kind, e.detail, $6::uuid, a.id, a.shown_name, scanlogin.person($7, tie.openid), $10::inet, $3, $4, $11
     FROM tie JOIN scanlogin.account a ON a.id = tie.account_id CROSS JOIN (VALUES ('bind', ''), ('login', 'bind')) e (kind, detail)
 )
 INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
@@ -213,7 +226,7 @@ WITH tie AS (
     DELETE FROM scanlogin.web_session w USING done WHERE w.token_hash = $8
 ), noted AS (
     INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, address, browser, place, instance)
-    SELECT 'login', 'scan', $6::uuid, a.id, a.name, scanlogin.person($7, done.openid), $9::inet, $3, $4, $10
+    SELECT 'login', 'scan', $6::uuid, a.id, a.shown_name, scanlogin.person($7, done.openid), $9::inet, $3, $4, $10
     FROM done JOIN scanlogin.account a ON a.id = done.account_id
 )
 INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
@@ -495,7 +508,7 @@ WITH hit AS (
     ON CONFLICT DO NOTHING
 ), noted AS (
     INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, browser, place, instance)
-    SELECT 'scan', CASE WHEN hit.known THEN 'logged_in' ELSE 'must_bind' END, hit.login, a.id, a.name,
+    SELECT 'scan', CASE WHEN hit.known THEN 'logged_in' ELSE 'must_bind' END, hit.login, a.id, a.shown_name,
         scanlogin.person($5, $1::text), coalesce(hit.browser, ''), hit.place, $7
     FROM hit LEFT JOIN scanlogin.account a ON a.id = hit.account_id
 )

@@ -15,14 +15,14 @@ import (
 
 const createSession = `-- name: CreateSession :execrows
 WITH who AS (
-    SELECT a.id, a.name FROM scanlogin.account a
+    SELECT a.id, a.shown_name FROM scanlogin.account a
     WHERE a.id = $5 AND a.password_changes = $6
     FOR SHARE
 ), replaced AS (
     DELETE FROM scanlogin.web_session s USING who WHERE s.token_hash = $7
 ), noted AS (
     INSERT INTO scanlogin.audit (kind, detail, account_id, account, address, browser, place, instance)
-    SELECT 'login', 'password', who.id, who.name, $8::inet, $3, $4, $9 FROM who
+    SELECT 'login', 'password', who.id, who.shown_name, $8::inet, $3, $4, $9 FROM who
 )
 INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
 SELECT $1, who.id, now(), now() + $2::interval, $3, $4 FROM who
@@ -66,7 +66,7 @@ WITH ended AS (
     DELETE FROM scanlogin.web_session s WHERE s.token_hash = $5 RETURNING s.account_id
 )
 INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
-SELECT 'logout', a.id, a.name, $1::inet, $2, $3, $4
+SELECT 'logout', a.id, a.shown_name, $1::inet, $2, $3, $4
 FROM ended JOIN scanlogin.account a ON a.id = ended.account_id
 `
 
@@ -97,7 +97,7 @@ WITH ended AS (
     SELECT count(*) FILTER (WHERE lived) AS n FROM ended
 ), noted AS (
     INSERT INTO scanlogin.audit (kind, detail, account_id, account, address, browser, place, instance, times)
-    SELECT 'revoke', $4::text, a.id, a.name, $5::inet, $6, $7, $8, counted.n
+    SELECT 'revoke', $4::text, a.id, a.shown_name, $5::inet, $6, $7, $8, counted.n
     FROM counted JOIN scanlogin.account a ON a.id = $1 WHERE counted.n > 0
 )
 SELECT n FROM counted
@@ -138,7 +138,7 @@ WITH ended AS (
     RETURNING s.account_id
 )
 INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
-SELECT 'revoke', a.id, a.name, $1::inet, $2, $3, $4
+SELECT 'revoke', a.id, a.shown_name, $1::inet, $2, $3, $4
 FROM ended JOIN scanlogin.account a ON a.id = ended.account_id
 `
 
@@ -190,7 +190,7 @@ func (q *Queries) RotateSession(ctx context.Context, newHash []byte, tokenHash [
 	return err
 }
 
-const sawSession = `-- name: SawSession :exec
+const sawSession = `-- name: SawSession :execrows
 UPDATE scanlogin.web_session SET seen_at = now()
 WHERE token_hash = (
     SELECT s.token_hash FROM scanlogin.web_session s
@@ -199,16 +199,21 @@ WHERE token_hash = (
 )
 `
 
-// Whoever writes it right now, or ends it, is not waited for.
-func (q *Queries) SawSession(ctx context.Context, tokenHash []byte, every time.Duration) error {
-	_, err := q.db.Exec(ctx, sawSession, tokenHash, every)
-	return err
+// One row for who notes it. Whoever writes it right now, or ends it, is not waited for.
+func (q *Queries) SawSession(ctx context.Context, tokenHash []byte, every time.Duration) (int64, error) {
+	result, err := q.db.Exec(ctx, sawSession, tokenHash, every)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected(), nil
 }
 
 const sessionByHash = `-- name: SessionByHash :one
-SELECT a.id AS account_id, a.name, a.created_at AS account_created_at,
+SELECT a.id AS account_id, a.shown_name AS name,
+    a.created_at AS account_created_at,
     s.id, s.browser, s.place, s.created_at, s.seen_at, s.expires_at,
-    extract(epoch FROM now() - s.seen_at)::float8 AS unseen
+    extract(epoch FROM now() - s.seen_at)::float8 AS unseen,
+    coalesce(a.external_id, '')::text AS external_id, a.password_changes
 FROM scanlogin.web_session s JOIN scanlogin.account a ON a.id = s.account_id
 WHERE s.token_hash = $1 AND s.expires_at > now() AND s.seen_at > now() - $2::interval
 `
@@ -224,6 +229,8 @@ type SessionByHashRow struct {
 	SeenAt           time.Time
 	ExpiresAt        time.Time
 	Unseen           float64
+	ExternalID       string
+	PasswordChanges  int32
 }
 
 // A session lives until it expires, as long as it is seen again within idle.
@@ -241,6 +248,8 @@ func (q *Queries) SessionByHash(ctx context.Context, tokenHash []byte, idle time
 		&i.SeenAt,
 		&i.ExpiresAt,
 		&i.Unseen,
+		&i.ExternalID,
+		&i.PasswordChanges,
 	)
 	return i, err
 }

@@ -2,8 +2,15 @@
 UPDATE scanlogin.scene SET state = 'expired', expires_at = 'epoch'
 WHERE id = $1 AND login = $2::uuid AND state = 'waiting';
 
+-- name: AccountByForeignID
+SELECT id, external_name, created_at FROM scanlogin.account WHERE external_id = $1::text;
+
 -- name: AccountByName
 SELECT id, name, password, password_changes, created_at FROM scanlogin.account WHERE lower(name) = lower($1);
+
+-- name: AccountOf
+SELECT coalesce(account_id, 0)::bigint AS account_id FROM scanlogin.scene
+WHERE id = $1 AND login = $2::uuid AND state = 'authenticated' AND expires_at > now();
 
 -- name: AddNotice
 INSERT INTO scanlogin.notice (account_id, kind, browser, place, openids)
@@ -97,6 +104,53 @@ WITH asked AS (
     INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, browser, place, instance)
     SELECT CASE WHEN j.outcome IN ('logged_in', 'must_bind') THEN 'confirm' WHEN j.outcome = 'declined' THEN 'decline' ELSE 'wrong_confirm' END,
         j.outcome, j.login, a.id, a.name, scanlogin.person($3, $4::text), coalesce(j.browser, ''), j.place, $8
+    FROM judged j CROSS JOIN kept LEFT JOIN scanlogin.account a ON a.id = (SELECT account_id FROM tie)
+)
+SELECT kept.reply, moved.login, coalesce(moved.place, '')::text AS place, coalesce(moved.browser, '')::text AS browser
+FROM kept LEFT JOIN moved ON true;
+
+-- name: Answer
+WITH asked AS (
+    SELECT c.login, c.scene, c.wrong + 1 AS tries, c.expires_at, (NOT $1::bool AND c.secret = $2::text) AS fits, s.place, s.browser
+    FROM scanlogin.confirmation c JOIN scanlogin.scene s ON s.id = c.scene AND s.login = c.login
+    WHERE c.appid = $3 AND c.openid = $4::text AND (c.kind = 'reply' OR $1::bool)
+        AND s.state = 'scanned' AND s.expires_at > now()
+    ORDER BY s.id FOR UPDATE OF c, s
+), chosen AS (
+    SELECT login FROM asked WHERE fits ORDER BY expires_at DESC, login LIMIT 1
+), tie AS (
+    SELECT account_id FROM scanlogin.wechat_identity WHERE appid = $3 AND openid = $4::text
+), judged AS (
+    SELECT a.login, a.scene, a.place, a.browser, (CASE
+        WHEN a.login = chosen.login AND EXISTS (SELECT FROM tie) THEN 'logged_in'
+        WHEN a.login = chosen.login THEN 'must_bind'
+        WHEN $1::bool THEN 'declined'
+        WHEN a.tries < $5::int THEN 'wrong_number'
+        ELSE 'wrong_thrice' END)::text AS outcome
+    FROM asked a LEFT JOIN chosen ON true
+    WHERE chosen.login IS NULL OR a.login = chosen.login
+), kept AS (
+    INSERT INTO scanlogin.wechat_push (id, reply)
+    SELECT $6::bytea, outcome FROM judged ORDER BY outcome <> 'wrong_number' LIMIT 1
+    ON CONFLICT DO NOTHING
+    RETURNING reply
+), counted AS (
+    UPDATE scanlogin.confirmation c SET wrong = c.wrong + 1
+    FROM judged j, kept WHERE j.outcome = 'wrong_number' AND c.login = j.login
+), moved AS (
+    UPDATE scanlogin.scene s
+    SET state = CASE j.outcome WHEN 'logged_in' THEN 'authenticated' WHEN 'must_bind' THEN 'bind_required' ELSE 'declined' END,
+        account_id = (SELECT account_id FROM tie WHERE j.outcome = 'logged_in'),
+        expires_at = CASE WHEN j.outcome IN ('logged_in', 'must_bind') THEN now() + $7::interval ELSE now() END
+    FROM judged j, kept
+    WHERE j.outcome <> 'wrong_number' AND s.id = j.scene AND s.login = j.login AND s.state = 'scanned' AND s.expires_at > now()
+    RETURNING s.login, s.place, s.browser
+), over AS (
+    DELETE FROM scanlogin.confirmation c USING moved WHERE c.login = moved.login
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, browser, place, instance)
+    SELECT CASE WHEN j.outcome IN ('logged_in', 'must_bind') THEN 'confirm' WHEN j.outcome = 'declined' THEN 'decline' ELSE 'wrong_confirm' END,
+        j.outcome, j.login, a.id, a.shown_name, scanlogin.person($3, $4::text), coalesce(j.browser, ''), j.place, $8
     FROM judged j CROSS JOIN kept LEFT JOIN scanlogin.account a ON a.id = (SELECT account_id FROM tie)
 )
 SELECT kept.reply, moved.login, coalesce(moved.place, '')::text AS place, coalesce(moved.browser, '')::text AS browser
@@ -229,6 +283,26 @@ WITH bound AS (
 INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
 SELECT $1, account_id, now(), now() + $2::interval, $3, $4 FROM tie;
 
+-- name: Bind
+WITH bound AS (
+    UPDATE scanlogin.scene s SET state = 'completed', expires_at = now()
+    WHERE s.id = $5 AND s.login = $6::uuid AND s.state = 'bind_required' AND s.expires_at > now()
+    RETURNING s.openid
+), tie AS (
+    INSERT INTO scanlogin.wechat_identity AS i (appid, openid, account_id)
+    SELECT $7, openid, $8 FROM bound
+    ON CONFLICT (appid, openid) DO UPDATE SET account_id = i.account_id WHERE i.account_id = excluded.account_id
+    RETURNING i.account_id, i.openid
+), replaced AS (
+    DELETE FROM scanlogin.web_session w USING tie WHERE w.token_hash = $9
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, address, browser, place, instance)
+    SELECT e.kind, e.detail, $6::uuid, a.id, a.shown_name, scanlogin.person($7, tie.openid), $10::inet, $3, $4, $11
+    FROM tie JOIN scanlogin.account a ON a.id = tie.account_id CROSS JOIN (VALUES ('bind', ''), ('login', 'bind')) e (kind, detail)
+)
+INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
+SELECT $1, account_id, now(), now() + $2::interval, $3, $4 FROM tie;
+
 -- name: BlockCodes
 UPDATE scanlogin.wechat_account SET no_codes_until = greatest(no_codes_until, now() + $1::interval) WHERE appid = $2;
 
@@ -244,6 +318,15 @@ WITH changed AS (
 )
 INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
 SELECT 'password_changed', c.id, c.name, $1::inet, $2, $3, $4 FROM changed c;
+
+-- name: ChangePassword
+WITH changed AS (
+    UPDATE scanlogin.account a SET password = $5, password_changes = a.password_changes + 1
+    WHERE a.id = $6 AND a.password_changes = $7
+    RETURNING a.id, a.shown_name
+)
+INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
+SELECT 'password_changed', c.id, c.shown_name, $1::inet, $2, $3, $4 FROM changed c;
 
 -- name: Claim
 WITH step AS MATERIALIZED (
@@ -325,6 +408,28 @@ WITH tie AS (
 INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
 SELECT $1, account_id, now(), now() + $2::interval, $3, $4 FROM done;
 
+-- name: Complete
+WITH tie AS (
+    SELECT i.account_id, i.openid
+    FROM scanlogin.scene h JOIN scanlogin.wechat_identity i ON i.openid = h.openid AND i.account_id = h.account_id
+    WHERE h.id = $5 AND h.login = $6::uuid AND h.state = 'authenticated' AND i.appid = $7
+    FOR SHARE OF i
+), done AS (
+    UPDATE scanlogin.scene s SET state = 'completed', expires_at = now()
+    FROM tie
+    WHERE s.id = $5 AND s.login = $6::uuid AND s.state = 'authenticated' AND s.expires_at > now()
+        AND s.openid = tie.openid AND s.account_id = tie.account_id
+    RETURNING tie.account_id, tie.openid
+), replaced AS (
+    DELETE FROM scanlogin.web_session w USING done WHERE w.token_hash = $8
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, address, browser, place, instance)
+    SELECT 'login', 'scan', $6::uuid, a.id, a.shown_name, scanlogin.person($7, done.openid), $9::inet, $3, $4, $10
+    FROM done JOIN scanlogin.account a ON a.id = done.account_id
+)
+INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
+SELECT $1, account_id, now(), now() + $2::interval, $3, $4 FROM done;
+
 -- name: ConfirmCode
 WITH asked AS (
     SELECT c.login, c.scene, c.wrong + 1 AS tries, c.secret = $1::text AS fits, c.appid, c.openid
@@ -381,6 +486,37 @@ WITH asked AS (
 )
 SELECT fits::bool AS fits, tries_left FROM judged;
 
+-- name: ConfirmCode
+WITH asked AS (
+    SELECT c.login, c.scene, c.wrong + 1 AS tries, c.secret = $1::text AS fits, c.appid, c.openid
+    FROM scanlogin.confirmation c JOIN scanlogin.scene s ON s.id = c.scene AND s.login = c.login
+    WHERE c.login = $2::uuid AND c.scene = $3 AND c.kind = 'code' AND s.state = 'scanned' AND s.expires_at > now()
+    FOR UPDATE OF c, s
+), judged AS (
+    SELECT a.login, a.scene, a.appid, a.openid, i.account_id, a.fits, (CASE WHEN a.fits THEN 0 ELSE greatest($4::int - a.tries, 0) END)::int AS tries_left
+    FROM asked a LEFT JOIN scanlogin.wechat_identity i ON i.appid = a.appid AND i.openid = a.openid
+), counted AS (
+    UPDATE scanlogin.confirmation c SET wrong = c.wrong + 1
+    FROM judged j WHERE j.tries_left > 0 AND c.login = j.login
+), moved AS (
+    UPDATE scanlogin.scene s
+    SET state = CASE WHEN NOT j.fits THEN 'declined' WHEN j.account_id IS NULL THEN 'bind_required' ELSE 'authenticated' END,
+        account_id = CASE WHEN j.fits THEN j.account_id END,
+        expires_at = CASE WHEN j.fits THEN now() + $5::interval ELSE now() END
+    FROM judged j
+    WHERE j.tries_left = 0 AND s.id = j.scene AND s.login = j.login AND s.state = 'scanned' AND s.expires_at > now()
+    RETURNING s.login
+), over AS (
+    DELETE FROM scanlogin.confirmation c USING moved WHERE c.login = moved.login
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, address, browser, place, instance)
+    SELECT CASE WHEN j.fits THEN 'confirm' ELSE 'wrong_confirm' END,
+        CASE WHEN NOT j.fits THEN CASE WHEN j.tries_left > 0 THEN 'wrong_code' ELSE 'wrong_thrice' END WHEN j.account_id IS NULL THEN 'must_bind' ELSE 'logged_in' END,
+        j.login, a.id, a.shown_name, scanlogin.person(j.appid, j.openid), $6::inet, $7, $8, $9
+    FROM judged j LEFT JOIN scanlogin.account a ON a.id = j.account_id
+)
+SELECT fits::bool AS fits, tries_left FROM judged;
+
 -- name: CountCodes
 INSERT INTO scanlogin.wechat_codes AS c (appid, day, made)
 VALUES ($1, (now() AT TIME ZONE 'Asia/Shanghai')::date, $2)
@@ -427,6 +563,20 @@ WITH who AS (
 INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
 SELECT $1, who.id, now(), now() + $2::interval, $3, $4 FROM who;
 
+-- name: CreateSession
+WITH who AS (
+    SELECT a.id, a.shown_name FROM scanlogin.account a
+    WHERE a.id = $5 AND a.password_changes = $6
+    FOR SHARE
+), replaced AS (
+    DELETE FROM scanlogin.web_session s USING who WHERE s.token_hash = $7
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, account_id, account, address, browser, place, instance)
+    SELECT 'login', 'password', who.id, who.shown_name, $8::inet, $3, $4, $9 FROM who
+)
+INSERT INTO scanlogin.web_session (token_hash, account_id, seen_at, expires_at, browser, place)
+SELECT $1, who.id, now(), now() + $2::interval, $3, $4 FROM who;
+
 -- name: Current
 SELECT max(version_id), current_setting('synchronous_commit'), quote_ident(current_user) FROM scanlogin.goose_db_version;
 
@@ -439,6 +589,14 @@ WITH ended AS (
 )
 INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
 SELECT 'logout', a.id, a.name, $1::inet, $2, $3, $4
+FROM ended JOIN scanlogin.account a ON a.id = ended.account_id;
+
+-- name: DeleteSession
+WITH ended AS (
+    DELETE FROM scanlogin.web_session s WHERE s.token_hash = $5 RETURNING s.account_id
+)
+INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
+SELECT 'logout', a.id, a.shown_name, $1::inet, $2, $3, $4
 FROM ended JOIN scanlogin.account a ON a.id = ended.account_id;
 
 -- name: DropToken
@@ -471,6 +629,19 @@ WITH ended AS (
 )
 SELECT n FROM counted;
 
+-- name: EndOtherSessions
+WITH ended AS (
+    DELETE FROM scanlogin.web_session s WHERE s.account_id = $1 AND s.token_hash IS DISTINCT FROM $2
+    RETURNING s.expires_at > now() AND s.seen_at > now() - $3::interval AS lived
+), counted AS (
+    SELECT count(*) FILTER (WHERE lived) AS n FROM ended
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, account_id, account, address, browser, place, instance, times)
+    SELECT 'revoke', $4::text, a.id, a.shown_name, $5::inet, $6, $7, $8, counted.n
+    FROM counted JOIN scanlogin.account a ON a.id = $1 WHERE counted.n > 0
+)
+SELECT n FROM counted;
+
 -- name: EndSession
 DELETE FROM scanlogin.web_session
 WHERE id = $1 AND account_id = $2 AND expires_at > now() AND seen_at > now() - $3::interval;
@@ -483,6 +654,16 @@ WITH ended AS (
 )
 INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
 SELECT 'revoke', a.id, a.name, $1::inet, $2, $3, $4
+FROM ended JOIN scanlogin.account a ON a.id = ended.account_id;
+
+-- name: EndSession
+WITH ended AS (
+    DELETE FROM scanlogin.web_session s
+    WHERE s.id = $5 AND s.account_id = $6 AND s.expires_at > now() AND s.seen_at > now() - $7::interval
+    RETURNING s.account_id
+)
+INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
+SELECT 'revoke', a.id, a.shown_name, $1::inet, $2, $3, $4
 FROM ended JOIN scanlogin.account a ON a.id = ended.account_id;
 
 -- name: EndSessions
@@ -508,10 +689,33 @@ WITH ended AS (
 )
 SELECT n FROM counted;
 
+-- name: EndSessionsOfOpenID
+WITH ended AS (
+    DELETE FROM scanlogin.web_session s USING scanlogin.wechat_identity i
+    WHERE i.appid = $1 AND i.openid = $2 AND s.account_id = i.account_id
+    RETURNING s.account_id
+), counted AS (
+    SELECT count(*) AS n FROM ended
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, account_id, account, person, instance, times)
+    SELECT w.kind, w.detail, a.id, a.shown_name, scanlogin.person(i.appid, i.openid), $3, w.times
+    FROM scanlogin.wechat_identity i JOIN scanlogin.account a ON a.id = i.account_id CROSS JOIN counted
+        CROSS JOIN LATERAL (VALUES ('unfollow', '', 1), ('revoke', 'unfollow', counted.n::int)) w (kind, detail, times)
+    WHERE i.appid = $1 AND i.openid = $2 AND w.times > 0
+)
+SELECT n FROM counted;
+
 -- name: EndTokenFetch
 UPDATE scanlogin.wechat_account
 SET fetching_until = 'epoch', renew_at = CASE WHEN token = '' THEN renew_at ELSE least(token_until, now() + $1::interval) END
 WHERE appid = $2 AND fetching_until = $3;
+
+-- name: ForeignAccount
+SELECT id, created_at, password_changes FROM scanlogin.account
+WHERE external_id = $1::text AND external_name = $2 AND external_version = $3;
+
+-- name: ForeignID
+SELECT coalesce(external_id, '')::text AS external_id FROM scanlogin.account WHERE id = $1;
 
 -- name: ForgetLogins
 UPDATE scanlogin.scene s
@@ -576,6 +780,13 @@ RETURNING s.id, s.login::uuid AS login, s.state, s.ticket, s.url, extract(epoch 
 -- name: KeepAudit
 SELECT scanlogin.keep_audit($1::interval)::integer AS dropped;
 
+-- name: KeepForeign
+INSERT INTO scanlogin.account AS a (name, password, external_id, external_name, external_version)
+VALUES (' ' || gen_random_uuid(), '!', $1::text, $2, $3)
+ON CONFLICT (external_id) WHERE external_id IS NOT NULL
+DO UPDATE SET external_name = excluded.external_name
+RETURNING a.id, a.created_at, a.password_changes, (a.external_version <> $3)::bool AS renewed;
+
 -- name: LearnOriginalID
 UPDATE scanlogin.wechat_account SET original_id = $1 WHERE appid = $2 AND original_id = '';
 
@@ -603,6 +814,12 @@ UPDATE scanlogin.notice SET openids = '{}', telling_until = 'epoch' WHERE id = $
 SELECT a.id, a.name, a.created_at, count(i.openid)::int AS ties
 FROM scanlogin.account a LEFT JOIN scanlogin.wechat_identity i ON i.account_id = a.id
 GROUP BY a.id ORDER BY lower(a.name);
+
+-- name: ListAccounts
+SELECT a.id, a.shown_name AS name,
+    coalesce(a.external_id, '')::text AS external_id, a.created_at, count(i.openid)::int AS ties
+FROM scanlogin.account a LEFT JOIN scanlogin.wechat_identity i ON i.account_id = a.id
+GROUP BY a.id ORDER BY lower(a.shown_name), a.id;
 
 -- name: LockAccount
 SELECT FROM scanlogin.account WHERE id = $1 FOR NO KEY UPDATE;
@@ -632,6 +849,15 @@ WHERE l.state <> l.seen;
 -- name: NoteRefusals
 INSERT INTO scanlogin.audit (kind, detail, account_id, account, person, address, browser, place, instance, times)
 SELECT u.kind, u.detail, a.id, a.name, nullif(u.person, ''), nullif(u.address, '')::inet, u.browser, u.place, $1, u.times
+FROM (
+    SELECT unnest($2::text[]) AS kind, unnest($3::text[]) AS detail, unnest($4::text[]) AS account,
+        unnest($5::text[]) AS person, unnest($6::text[]) AS address,
+        unnest($7::text[]) AS browser, unnest($8::text[]) AS place, unnest($9::integer[]) AS times
+) u LEFT JOIN scanlogin.account a ON u.account <> '' AND lower(a.name) = lower(u.account);
+
+-- name: NoteRefusals
+INSERT INTO scanlogin.audit (kind, detail, account_id, account, person, address, browser, place, instance, times)
+SELECT u.kind, u.detail, a.id, a.shown_name, nullif(u.person, ''), nullif(u.address, '')::inet, u.browser, u.place, $1, u.times
 FROM (
     SELECT unnest($2::text[]) AS kind, unnest($3::text[]) AS detail, unnest($4::text[]) AS account,
         unnest($5::text[]) AS person, unnest($6::text[]) AS address,
@@ -754,6 +980,10 @@ DELETE FROM scanlogin.web_session WHERE ctid = ANY (ARRAY(
     ORDER BY s.expires_at LIMIT $1 FOR UPDATE SKIP LOCKED
 ));
 
+-- name: RenewForeign
+UPDATE scanlogin.account SET external_version = $1, password_changes = password_changes + 1
+WHERE id = $2 RETURNING password_changes;
+
 -- name: ResizePool
 SELECT scanlogin.resize_pool($1);
 
@@ -818,6 +1048,30 @@ WITH hit AS (
 )
 SELECT login, known FROM hit;
 
+-- name: Scan
+WITH hit AS (
+    UPDATE scanlogin.scene s
+    SET state = CASE WHEN t.account_id IS NULL THEN 'bind_required' ELSE 'authenticated' END,
+        openid = $1::text, account_id = t.account_id, expires_at = now() + $2::interval
+    FROM (
+        SELECT (SELECT i.account_id FROM scanlogin.wechat_identity i
+                WHERE i.appid = $5 AND i.openid = $1::text) AS account_id
+    ) t
+    WHERE s.id = $3 AND s.ticket = $4 AND s.ticket <> '' AND s.state = 'waiting' AND s.expires_at > now()
+    RETURNING s.login, (s.account_id IS NOT NULL)::bool AS known, s.account_id, s.place, s.browser
+), kept AS (
+    INSERT INTO scanlogin.wechat_push (id, reply)
+    SELECT $6::bytea, CASE WHEN hit.known THEN 'logged_in' ELSE 'must_bind' END FROM hit
+    WHERE length($6::bytea) > 0
+    ON CONFLICT DO NOTHING
+), noted AS (
+    INSERT INTO scanlogin.audit (kind, detail, login, account_id, account, person, browser, place, instance)
+    SELECT 'scan', CASE WHEN hit.known THEN 'logged_in' ELSE 'must_bind' END, hit.login, a.id, a.shown_name,
+        scanlogin.person($5, $1::text), coalesce(hit.browser, ''), hit.place, $7
+    FROM hit LEFT JOIN scanlogin.account a ON a.id = hit.account_id
+)
+SELECT login, known FROM hit;
+
 -- name: Scanned
 SELECT login, (account_id IS NOT NULL)::bool AS known, (openid = $1::text)::bool AS same
 FROM scanlogin.scene
@@ -831,6 +1085,15 @@ DELETE FROM scanlogin.notice WHERE account_id = $1 AND id = ANY ($2::bigint[]);
 SELECT a.id AS account_id, a.name, a.created_at AS account_created_at,
     s.id, s.browser, s.place, s.created_at, s.seen_at, s.expires_at,
     extract(epoch FROM now() - s.seen_at)::float8 AS unseen
+FROM scanlogin.web_session s JOIN scanlogin.account a ON a.id = s.account_id
+WHERE s.token_hash = $1 AND s.expires_at > now() AND s.seen_at > now() - $2::interval;
+
+-- name: SessionByHash
+SELECT a.id AS account_id, a.shown_name AS name,
+    a.created_at AS account_created_at,
+    s.id, s.browser, s.place, s.created_at, s.seen_at, s.expires_at,
+    extract(epoch FROM now() - s.seen_at)::float8 AS unseen,
+    coalesce(a.external_id, '')::text AS external_id, a.password_changes
 FROM scanlogin.web_session s JOIN scanlogin.account a ON a.id = s.account_id
 WHERE s.token_hash = $1 AND s.expires_at > now() AND s.seen_at > now() - $2::interval;
 
@@ -855,6 +1118,14 @@ WITH changed AS (
 INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
 SELECT 'password_changed', c.id, c.name, $1::inet, $2, $3, $4 FROM changed c;
 
+-- name: SetPassword
+WITH changed AS (
+    UPDATE scanlogin.account a SET password = $5, password_changes = a.password_changes + 1 WHERE a.id = $6
+    RETURNING a.id, a.shown_name
+)
+INSERT INTO scanlogin.audit (kind, account_id, account, address, browser, place, instance)
+SELECT 'password_changed', c.id, c.shown_name, $1::inet, $2, $3, $4 FROM changed c;
+
 -- name: SetTicket
 UPDATE scanlogin.scene SET ticket = $1, url = $2
 WHERE id = $3 AND login = $4::uuid AND state = 'waiting' AND expires_at > now();
@@ -866,6 +1137,10 @@ WHERE appid = $4 AND fetching_until = $5;
 
 -- name: Snapshot
 SELECT pg_current_snapshot()::text AS snapshot;
+
+-- name: SomeForeignID
+SELECT coalesce(external_id, '')::text AS external_id FROM scanlogin.account
+WHERE external_id IS NOT NULL ORDER BY id DESC LIMIT 1;
 
 -- name: StartTokenFetch
 UPDATE scanlogin.wechat_account SET fetching_until = now() + $1::interval
@@ -898,6 +1173,15 @@ INSERT INTO scanlogin.audit (kind, account_id, account, person, address, browser
 SELECT 'unbind', a.id, a.name, scanlogin.person(gone.appid, gone.openid), $1::inet, $2, $3, $4
 FROM gone JOIN scanlogin.account a ON a.id = gone.account_id;
 
+-- name: Unbind
+WITH gone AS (
+    DELETE FROM scanlogin.wechat_identity i WHERE i.account_id = $5
+    RETURNING i.appid, i.openid, i.account_id
+)
+INSERT INTO scanlogin.audit (kind, account_id, account, person, address, browser, place, instance)
+SELECT 'unbind', a.id, a.shown_name, scanlogin.person(gone.appid, gone.openid), $1::inet, $2, $3, $4
+FROM gone JOIN scanlogin.account a ON a.id = gone.account_id;
+
 -- name: UnbindOpenID
 DELETE FROM scanlogin.wechat_identity WHERE appid = $1 AND openid = $2;
 
@@ -908,6 +1192,15 @@ WITH gone AS (
 )
 INSERT INTO scanlogin.audit (kind, detail, account_id, account, person, instance)
 SELECT 'unbind', 'unfollow', a.id, a.name, scanlogin.person(gone.appid, gone.openid), $1
+FROM gone JOIN scanlogin.account a ON a.id = gone.account_id;
+
+-- name: UnbindOpenID
+WITH gone AS (
+    DELETE FROM scanlogin.wechat_identity i WHERE i.appid = $2 AND i.openid = $3
+    RETURNING i.appid, i.openid, i.account_id
+)
+INSERT INTO scanlogin.audit (kind, detail, account_id, account, person, instance)
+SELECT 'unbind', 'unfollow', a.id, a.shown_name, scanlogin.person(gone.appid, gone.openid), $1
 FROM gone JOIN scanlogin.account a ON a.id = gone.account_id;
 
 -- name: Vouch
