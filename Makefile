@@ -23,7 +23,7 @@ run: ## the whole thing on this machine: database, two instances, a WeChat to sc
 	$(WITH_PG) go run ./cmd/scanlogin dev
 
 test: ## every test, on a real PostgreSQL and in a real browser
-	@$(SETUP) postgresql compiler chromium haproxy nginx caddy systemd pgbouncer
+	@$(SETUP) postgresql compiler chromium haproxy nginx caddy systemd pgbouncer prometheus
 	$(WITH_PG) go test -race -shuffle=on -timeout 6m ./...
 
 lint: ## what CI holds the code to
@@ -83,4 +83,4 @@ release: ## dist/: archives for linux, checksums and bills of materials, of what
 	go run ./internal/release
 
 setup: ## install what run, test and screenshots need
-	@$(SETUP) postgresql compiler chromium haproxy nginx caddy systemd pgbouncer
+	@$(SETUP) postgresql compiler chromium haproxy nginx caddy systemd pgbouncer prometheus

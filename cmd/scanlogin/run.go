@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"scanlogin/internal/account"
 	"scanlogin/internal/audit"
 	"scanlogin/internal/config"
@@ -51,9 +49,7 @@ type instance struct {
 	reserve  *login.Reserve
 	notifier *postgres.Notifier
 	recorder *audit.Recorder
-	removed  *prometheus.CounterVec
-	limited  *prometheus.CounterVec
-	dropped  prometheus.Counter // of the recorder
+	metrics  *metrics
 	listener *postgres.Listener
 	troubles *status.Troubles
 	heart    *status.Heart
@@ -66,7 +62,7 @@ type instance struct {
 func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_ *instance, err error) {
 	troubles := &status.Troubles{}
 	logger = troubles.Watch(logger)
-	i := &instance{cfg: cfg, logger: logger, troubles: troubles, removed: newRemoved(), limited: newLimited(), dropped: newUnaudited()}
+	i := &instance{cfg: cfg, logger: logger, troubles: troubles, metrics: newMetrics()}
 	defer func() {
 		if err != nil {
 			i.close()
@@ -79,7 +75,7 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 	i.recorder = &audit.Recorder{
 		AppID:   cfg.WeChatAppID,
 		Write:   postgres.Audit{DB: i.db}.Write,
-		Dropped: func(events int) { i.dropped.Add(float64(events)) },
+		Dropped: func(events int) { i.metrics.dropped.Add(float64(events)) },
 		Logger:  logger,
 	}
 	if err = i.db.Current(ctx); err != nil {
@@ -94,7 +90,7 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 	if err = i.db.AddWeChatAccount(ctx, cfg.WeChatAppID); err != nil {
 		return nil, fmt.Errorf("adding the Official Account: %w", err)
 	}
-	client := sharedClient(cfg, i.db, logger)
+	client := sharedClient(cfg, i.db, i.metrics.called, logger)
 	makeCode := tickets(cfg, client, i.db, logger)
 	i.reserve = &login.Reserve{
 		Store:    postgres.Reserve{DB: i.db, Holder: login.NewSecret().ID()},
@@ -109,9 +105,10 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 	confirm, _ := login.ParseConfirm(cfg.Confirm) // config knows the same names
 	accounts := accountsOf(cfg, i.db, i.users, logger)
 	logins := &login.Service{
-		Store:      postgres.Logins{DB: i.db, AppID: ties(cfg)},
+		Store:      postgres.Logins{DB: i.db, AppID: ties(cfg), Repeated: i.metrics.repeated.Inc},
 		Tickets:    makeCode,
 		Notify:     i.notify,
+		Observe:    i.metrics.step,
 		Confirm:    confirm,
 		SceneTTL:   cfg.SceneTTL,
 		SceneRest:  cfg.SceneRest,
@@ -130,14 +127,20 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 		Signup: cfg.Signup,
 		Look:   logins.Look,
 		Gone:   logins.Gone,
+		Pushed: i.metrics.pushed,
+		Took:   func(d time.Duration) { i.metrics.push.Observe(d.Seconds()) },
 		Logger: logger,
 	})
 	i.listener = &postgres.Listener{
 		DB:      i.db,
 		URL:     cfg.DatabaseListenURL.Reveal(),
 		Channel: channel,
-		Up:      i.hub.WakeAll,
+		Up: func() {
+			i.metrics.listens.Inc()
+			i.hub.WakeAll()
+		},
 		Changed: i.hub.Wake,
+		Heard:   func(lag time.Duration) { i.metrics.lag.Observe(lag.Seconds()) },
 		Logger:  logger,
 	}
 	site, err := i.site(ctx, logins, accounts)
@@ -196,6 +199,7 @@ func (i *instance) site(ctx context.Context, logins *login.Service, accounts *ac
 		Replies:  replies,
 		Limits:   limits,
 		Audit:    i.recorder,
+		Metrics:  i.metrics.site,
 		Logger:   i.logger,
 	}, nil
 }
@@ -209,11 +213,8 @@ func (i *instance) listen(ctx context.Context, site http.Handler, stats func() w
 	if i.cfg.OpsAddr == "" {
 		return nil
 	}
-	metrics := prometheus.NewRegistry()
-	metrics.MustRegister(i.removed, i.limited, i.dropped)
-	registerMetrics(metrics, i.hub, stats, postgres.Quota{DB: i.db, AppID: i.cfg.WeChatAppID})
 	ops := &web.Ops{
-		Ready: i.ready, Metrics: metrics, Stopping: i.hub.Draining,
+		Ready: i.ready, Metrics: i.registry(stats), Stopping: i.hub.Draining,
 		Report: postgres.Status{DB: i.db}.Report, Logger: i.logger,
 	}
 	opsHandler, err := ops.Handler(static.Files)
@@ -243,7 +244,7 @@ func (i *instance) newHeart(stats func() web.Stats) *status.Heart {
 
 // refused counts what a limit has refused, and notes whom.
 func (i *instance) refused(ctx context.Context, r limit.Refusal) {
-	i.limited.WithLabelValues(r.Limit).Inc()
+	i.metrics.limited.WithLabelValues(r.Limit).Inc()
 	i.recorder.Note(ctx, audit.Event{Kind: audit.Limited, Detail: r.Limit, Account: r.Account, Person: i.recorder.Person(r.OpenID)})
 }
 
@@ -255,7 +256,7 @@ func instanceName(cfg config.Config) string {
 
 // notify wakes the streams of this very instance, and tells the others.
 func (i *instance) notify(ctx context.Context, id login.ID) error {
-	i.hub.Wake(id)
+	i.hub.Wake(login.Hint{ID: id, Since: login.ArrivedAt(ctx)})
 	return i.notifier.Notify(ctx, id)
 }
 
@@ -321,7 +322,7 @@ func (i *instance) housekeeper() *postgres.Housekeeper {
 		KeepLimits:  rules(i.cfg).Memory(),
 		SessionIdle: i.cfg.SessionIdle,
 		KeepAudit:   i.cfg.AuditKeep,
-		Removed:     func(table string, rows int64) { i.removed.WithLabelValues(table).Add(float64(rows)) },
+		Removed:     func(table string, rows int64) { i.metrics.removed.WithLabelValues(table).Add(float64(rows)) },
 		Logger:      i.logger,
 	}
 }

@@ -39,15 +39,28 @@ func newClient(cfg config.Config) *wechat.Client {
 
 // fetchToken asks for an access token: WeChat, or the team's own token server.
 func fetchToken(cfg config.Config, client *wechat.Client) func(context.Context) (string, time.Duration, error) {
-	if own := cfg.WeChatTokenURL.Reveal(); own != "" {
-		return wechat.TokenFromURL(client.HTTP, own)
+	own := cfg.WeChatTokenURL.Reveal()
+	if own == "" {
+		return client.StableToken
 	}
-	return client.StableToken
+	fetch := wechat.TokenFromURL(client.HTTP, own)
+	return func(ctx context.Context) (string, time.Duration, error) {
+		began := time.Now()
+		token, expiresIn, err := fetch(ctx)
+		if client.Called != nil {
+			client.Called(ctx, wechat.Call{Endpoint: tokenServer, Began: began, Err: err})
+		}
+		return token, expiresIn, err
+	}
 }
 
+// tokenServer is the team's own in the place of an endpoint of WeChat's.
+const tokenServer = "token_server"
+
 // sharedClient is WeChat's API with the access token that all instances share.
-func sharedClient(cfg config.Config, db *postgres.DB, logger *slog.Logger) *wechat.Client {
+func sharedClient(cfg config.Config, db *postgres.DB, called func(context.Context, wechat.Call), logger *slog.Logger) *wechat.Client {
 	client := newClient(cfg)
+	client.Called = called
 	client.Token = postgres.Tokens{DB: db, AppID: cfg.WeChatAppID, Fetch: fetchToken(cfg, client), Failed: func(err error) {
 		logger.Warn("no new access token; going on with the old one while it works", "err", err)
 	}}

@@ -134,7 +134,7 @@ func roleHub(ctx context.Context, config json.RawMessage) error {
 			return err
 		}
 		table.publish(id)
-		hub.Wake(id)
+		hub.Wake(login.Hint{ID: id})
 		return c.NoContent(http.StatusNoContent)
 	})
 	return serveRole(ctx, config, e, e)

@@ -85,6 +85,14 @@ type Verdict struct {
 	Origin       // of the browser that was confirmed
 }
 
+// one is the login that the answer was about, where it was about one.
+func (v Verdict) one() (id ID) {
+	if len(v.Changed) == 1 {
+		id = v.Changed[0]
+	}
+	return id
+}
+
 // reading is what an answer says.
 type reading uint8
 

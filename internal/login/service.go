@@ -71,6 +71,8 @@ type Service struct {
 	Tickets func(ctx context.Context, scene int32, ttl time.Duration) (Ticket, error)
 	// Notify tells every instance to look at a login; it returns when that was sent.
 	Notify func(ctx context.Context, id ID) error
+	// Observe, where it isn't nil, hears of each step once it is over. It must not block.
+	Observe func(ctx context.Context, step Step)
 	// Confirm is how a scan is confirmed before it counts.
 	Confirm Confirm
 	// Admit is asked whether the account may sign in before a login becomes its session;
@@ -96,11 +98,21 @@ func (s *Service) Longest() time.Duration {
 // Begin starts the login that secret opens: it claims a scene and makes its code. On
 // an error nothing is held: ErrExhausted, ErrNoTicket, or the store's.
 func (s *Service) Begin(ctx context.Context, secret Secret) (Login, error) {
-	l, err := s.Store.Claim(ctx, secret.ID(), s.SceneTTL, s.SceneRest)
+	step := Step{Name: "claim", Login: secret.ID(), Began: time.Now()}
+	l, err := s.claim(ctx, &step)
+	step.Err = err
+	s.observe(ctx, step)
+	return l, err
+}
+
+func (s *Service) claim(ctx context.Context, step *Step) (Login, error) {
+	l, err := s.Store.Claim(ctx, step.Login, s.SceneTTL, s.SceneRest)
 	if err != nil {
 		return Login{}, fmt.Errorf("claiming a scene: %w", err)
 	}
+	step.Outcome = "ready"
 	if l.Ticket == (Ticket{}) {
+		step.Outcome = "made"
 		l.Ticket, err = s.makeTicket(ctx, l)
 	}
 	if err == nil {
@@ -168,7 +180,9 @@ func (s *Service) Gone(ctx context.Context, refs []Ref) error {
 // for the words sent to the phone; an error means that nothing was recorded, so that
 // WeChat should push again.
 func (s *Service) Scanned(ctx context.Context, scan Scan) (Outcome, error) {
+	began := time.Now()
 	o, id, err := s.record(ctx, scan)
+	s.observe(ctx, Step{"scan", id, began, o.String(), err})
 	if err != nil {
 		return Stale, fmt.Errorf("recording a scan of scene %d: %w", scan.Scene, err)
 	}
@@ -208,7 +222,9 @@ func (s *Service) Answered(ctx context.Context, a Answer) (Verdict, error) {
 		}
 		return Verdict{Outcome: WrongNumber}, err
 	}
+	began := time.Now()
 	v, err := s.Store.Answer(ctx, a, number, s.BindTTL)
+	s.observe(ctx, Step{"answer", v.one(), began, v.Outcome.String(), err})
 	if err != nil {
 		return Verdict{}, fmt.Errorf("judging an answer: %w", err)
 	}
@@ -223,8 +239,9 @@ func (s *Service) Answered(ctx context.Context, a Answer) (Verdict, error) {
 // how many tries are left: 0 is the end of the login. ErrNotAsked when there is nothing to
 // confirm, ErrEnded after its end.
 func (s *Service) ConfirmCode(ctx context.Context, k Key, code string) (left int, err error) {
-	ref := k.Ref()
+	ref, began := k.Ref(), time.Now()
 	left, err = s.Store.ConfirmCode(ctx, ref, plainWords(code), s.BindTTL)
+	s.observe(ctx, Step{"confirm", ref.ID, began, "", err})
 	if err == nil || errors.Is(err, ErrCode) {
 		s.Logger.InfoContext(ctx, "a code was typed", "login", ref.ID, "scene", ref.Scene, "right", err == nil, "tries_left", left)
 	}
@@ -241,7 +258,7 @@ func (s *Service) ConfirmCode(ctx context.Context, k Key, code string) (left int
 // ErrEnded after the login's end, and what Admit says against the account; the login goes
 // on then.
 func (s *Service) Complete(ctx context.Context, k Key, session Session) error {
-	return s.finish(ctx, k, func(ref Ref) error {
+	return s.finish(ctx, "complete", k, func(ref Ref) error {
 		if err := s.admit(ctx, ref); err != nil {
 			return err
 		}
@@ -264,14 +281,16 @@ func (s *Service) admit(ctx context.Context, ref Ref) error {
 // and turns the login into a session. ErrNotReady when there is nothing to bind,
 // ErrEnded after its end, ErrTied when the WeChat user got another account meanwhile.
 func (s *Service) Bind(ctx context.Context, k Key, owner Owner, session Session) error {
-	return s.finish(ctx, k, func(ref Ref) error {
+	return s.finish(ctx, "bind", k, func(ref Ref) error {
 		return s.Store.Bind(ctx, ref, owner, session, s.SessionTTL)
 	})
 }
 
-func (s *Service) finish(ctx context.Context, k Key, write func(Ref) error) error {
-	ref := k.Ref()
-	if err := write(ref); err != nil {
+func (s *Service) finish(ctx context.Context, step string, k Key, write func(Ref) error) error {
+	ref, began := k.Ref(), time.Now()
+	err := write(ref)
+	s.observe(ctx, Step{step, ref.ID, began, "", err})
+	if err != nil {
 		return fmt.Errorf("completing a login: %w", err)
 	}
 	s.Logger.InfoContext(ctx, "login completed", "login", ref.ID, "scene", ref.Scene)

@@ -77,12 +77,6 @@ func (q Quota) Check(ctx context.Context) error {
 	return nil
 }
 
-// MadeToday is how many codes were made since midnight in Shanghai.
-func (q Quota) MadeToday(ctx context.Context) (int, error) {
-	row, err := q.DB.Queries.CodesBlocked(ctx, q.AppID)
-	return int(row.MadeToday), err
-}
-
 // Block keeps every instance from making codes for so long.
 func (q Quota) Block(ctx context.Context, pause time.Duration) error {
 	return q.DB.Queries.BlockCodes(ctx, pause, q.AppID)

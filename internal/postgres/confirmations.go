@@ -28,6 +28,7 @@ func (s Logins) Ask(ctx context.Context, scan login.Scan, by login.Confirm, secr
 	// The same person once more is asked the same once more.
 	asked, err := s.questionTo(ctx, scan)
 	if err == nil {
+		s.repeated()
 		return login.ToConfirm, asked.Login, nil
 	}
 	if !errors.Is(err, pgx.ErrNoRows) {

@@ -65,17 +65,23 @@ func (db *DB) Joining() int {
 // Hold takes a connection out of the pool.
 func (db *DB) Hold(ctx context.Context) (*pgxpool.Conn, error) { return db.pool.Acquire(ctx) }
 
+// MadeToday is how many codes were made since midnight in Shanghai.
+func (q Quota) MadeToday(ctx context.Context) (int, error) {
+	row, err := q.DB.Queries.CodesBlocked(ctx, q.AppID)
+	return int(row.MadeToday), err
+}
+
 // Payloads is what a batch is sent as.
-func Payloads(ids []login.ID) []string {
-	hints := make([]*hint, len(ids))
-	for i, id := range ids {
-		hints[i] = &hint{item: id}
+func Payloads(hints []login.Hint) []string {
+	orders := make([]*hint, len(hints))
+	for i, h := range hints {
+		orders[i] = &hint{item: h}
 	}
-	return payloads(hints)
+	return payloads(orders)
 }
 
 // ParsePayload reads one of them.
-func ParsePayload(s string) ([]login.ID, bool) { return parsePayload(s) }
+func ParsePayload(s string) ([]login.Hint, bool) { return parsePayload(s) }
 
 // BeforeEach calls f before each statement that runs outside of a transaction.
 func (db *DB) BeforeEach(f func(statement string, args []any)) {

@@ -42,8 +42,11 @@ type Listener struct {
 	// so look at everything again.
 	Up func()
 	// Changed is called with the logins that have changed. It must not block.
-	Changed func(ids ...login.ID)
-	Logger  *slog.Logger
+	Changed func(hints ...login.Hint)
+	// Heard, where it isn't nil, is told how long each proof of life took: a NOTIFY from the
+	// pool to this connection, the wait for one of the pool's included.
+	Heard  func(lag time.Duration)
+	Logger *slog.Logger
 
 	interval time.Duration // between two proofs of life; 0: proofInterval
 	up       atomic.Bool
@@ -89,8 +92,9 @@ func (l *Listener) listen(ctx context.Context) error {
 		if err := l.ping(ctx, conn); err != nil {
 			return fmt.Errorf("asking for a sign of life: %w", err)
 		}
+		began := time.Now()
 		sent := l.send(ctx, proof)
-		proven, err := l.hear(ctx, conn, proof)
+		proven, err := l.hear(ctx, conn, proof, began)
 		switch wasSent := <-sent == nil; {
 		case err != nil:
 			return fmt.Errorf("waiting for notifications: %w", err)
@@ -135,7 +139,7 @@ func listenTo(ctx context.Context, url string, patience time.Duration, channels 
 
 // hear passes on notifications until the next proof of life is due, and tells whether our own
 // proof of life was among them.
-func (l *Listener) hear(ctx context.Context, conn *pgx.Conn, proof string) (proven bool, err error) {
+func (l *Listener) hear(ctx context.Context, conn *pgx.Conn, proof string, sent time.Time) (proven bool, err error) {
 	wait, cancel := context.WithTimeout(ctx, l.every())
 	defer cancel()
 	for {
@@ -147,6 +151,9 @@ func (l *Listener) hear(ctx context.Context, conn *pgx.Conn, proof string) (prov
 			return false, err
 		case n.Channel == proof:
 			proven = true
+			if l.Heard != nil {
+				l.Heard(time.Since(sent))
+			}
 		default:
 			l.pass(ctx, n)
 		}
@@ -154,12 +161,12 @@ func (l *Listener) hear(ctx context.Context, conn *pgx.Conn, proof string) (prov
 }
 
 func (l *Listener) pass(ctx context.Context, n *pgconn.Notification) {
-	ids, ok := parsePayload(n.Payload)
+	hints, ok := parsePayload(n.Payload)
 	if !ok {
 		l.Logger.WarnContext(ctx, "not a notification of ours", "channel", n.Channel, "bytes", len(n.Payload))
 		return
 	}
-	l.Changed(ids...)
+	l.Changed(hints...)
 }
 
 func (l *Listener) every() time.Duration { return cmp.Or(l.interval, proofInterval) }

@@ -21,6 +21,9 @@ var errRollback = errors.New("postgres: nothing changed")
 type Logins struct {
 	DB    *DB
 	AppID string // see [ForeignTies]
+	// Repeated, where it isn't nil, is called for each scan that is answered as an earlier one
+	// was: WeChat has pushed it once more, or the same person has scanned again.
+	Repeated func()
 }
 
 // Claim walks the ring until it finds a free scene, together with whoever else wants one.
@@ -160,12 +163,14 @@ func (s Logins) earlier(ctx context.Context, scan login.Scan) (login.Outcome, lo
 		return login.Stale, login.ID{}, err
 	}
 	if err == nil && was.Same {
+		s.repeated()
 		return outcome(was.Known), *was.Login, nil
 	}
 	// The scene may have gone on to somebody else since this very push was answered.
 	kept, keptErr := s.DB.Queries.PushReply(ctx, scan.Push)
 	switch o := login.ParseOutcome(kept); {
 	case keptErr == nil && o != login.ToConfirm: // that is over, so there is nothing to confirm
+		s.repeated()
 		return o, login.ID{}, nil
 	case keptErr != nil && !errors.Is(keptErr, pgx.ErrNoRows):
 		return login.Stale, login.ID{}, keptErr
@@ -173,6 +178,12 @@ func (s Logins) earlier(ctx context.Context, scan login.Scan) (login.Outcome, lo
 		return login.Used, login.ID{}, nil
 	}
 	return login.Stale, login.ID{}, nil
+}
+
+func (s Logins) repeated() {
+	if s.Repeated != nil {
+		s.Repeated()
+	}
 }
 
 func outcome(known bool) login.Outcome {

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"encoding/binary"
 	"strings"
 	"time"
 
@@ -9,11 +10,11 @@ import (
 )
 
 // Payloads of NOTIFY must be shorter than 8,000 bytes; IDs stand in them one after the
-// other, in hex.
+// other, in hex. An ID may be followed by a stamp, which looks like one: see [stamp].
 const (
 	idLength       = 2 * len(login.ID{})
-	maxIDsANotify  = 7900 / idLength
-	maxHints       = 32 * maxIDsANotify // in one statement
+	maxPayload     = 7900
+	maxHints       = 32 * (maxPayload / idLength) // in one statement
 	notifyDeadline = 3 * time.Second
 )
 
@@ -27,22 +28,23 @@ type Notifier struct {
 	DB      *DB
 	Channel string
 
-	hints *batcher[login.ID, struct{}]
+	hints *batcher[login.Hint, struct{}]
 }
 
-type hint = order[login.ID, struct{}]
+type hint = order[login.Hint, struct{}]
 
 // NewNotifier makes a notifier.
 func NewNotifier(db *DB, channel string) *Notifier {
 	n := &Notifier{DB: db, Channel: channel}
-	n.hints = &batcher[login.ID, struct{}]{max: maxHints, run: n.send}
+	n.hints = &batcher[login.Hint, struct{}]{max: maxHints, run: n.send}
 	return n
 }
 
 // Notify returns when the NOTIFY that names id was sent, or could not be. A caller that
-// leaves before takes nothing back: the login has changed all the same.
+// leaves before takes nothing back: the login has changed all the same. What
+// login.Arrived says goes along.
 func (n *Notifier) Notify(ctx context.Context, id login.ID) error {
-	h, err := n.hints.add(context.WithoutCancel(ctx), id)
+	h, err := n.hints.add(context.WithoutCancel(ctx), login.Hint{ID: id, Since: login.ArrivedAt(ctx)})
 	if err != nil {
 		return err
 	}
@@ -72,27 +74,59 @@ func (n *Notifier) send(ctx context.Context, take func() []*hint) {
 	}
 }
 
-func payloads(hints []*hint) []string {
-	var out []string
+func payloads(hints []*hint) (out []string) {
 	var b strings.Builder
-	for i, h := range hints {
-		b.WriteString(h.item.String())
-		if (i+1)%maxIDsANotify == 0 || i == len(hints)-1 {
+	for _, h := range hints {
+		entry := entry(h.item)
+		if b.Len()+len(entry) > maxPayload {
 			out = append(out, b.String())
 			b.Reset()
 		}
+		b.WriteString(entry)
 	}
-	return out
+	return append(out, b.String())
+}
+
+// entry is a hint as it stands in a payload.
+func entry(h login.Hint) string {
+	if h.Since.IsZero() {
+		return h.ID.String()
+	}
+	return h.ID.String() + stamp(h.Since).String()
+}
+
+// stamp is a time in the place of an ID: eight zero bytes, which no ID begins with but by a
+// chance of 2^-64, and the microseconds since 1970. So a version that knows of no stamps
+// takes it for a login that nobody streams, and hears what stands beside it.
+func stamp(t time.Time) (id login.ID) {
+	binary.BigEndian.PutUint64(id[8:], uint64(t.UnixMicro()))
+	return id
+}
+
+// readStamp is the inverse of stamp; ok is false for an ID.
+func readStamp(id login.ID) (t time.Time, ok bool) {
+	if binary.BigEndian.Uint64(id[:8]) != 0 {
+		return time.Time{}, false
+	}
+	return time.UnixMicro(int64(binary.BigEndian.Uint64(id[8:]))), true
 }
 
 // parsePayload is the inverse of payloads; ok is false for what we never send.
-func parsePayload(s string) (ids []login.ID, ok bool) {
+func parsePayload(s string) (hints []login.Hint, ok bool) {
 	for ; len(s) >= idLength; s = s[idLength:] {
 		id, ok := login.ParseID(s[:idLength])
 		if !ok {
 			return nil, false
 		}
-		ids = append(ids, id)
+		at, isStamp := readStamp(id)
+		switch last := len(hints) - 1; {
+		case !isStamp:
+			hints = append(hints, login.Hint{ID: id})
+		case last < 0 || !hints[last].Since.IsZero():
+			return nil, false
+		default:
+			hints[last].Since = at
+		}
 	}
-	return ids, s == "" && len(ids) > 0
+	return hints, s == "" && len(hints) > 0
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -55,9 +56,9 @@ func startListening(t testing.TB, database, address string, interval time.Durati
 		URL:     address,
 		Channel: channel,
 		Up:      func() { e.ups <- struct{}{} },
-		Changed: func(ids ...login.ID) {
-			for _, id := range ids {
-				e.heard <- id
+		Changed: func(hints ...login.Hint) {
+			for _, h := range hints {
+				e.heard <- h.ID
 			}
 		},
 		Logger: slog.New(slog.NewTextHandler(e.log, nil)),
@@ -446,12 +447,15 @@ func TestAQuietConnectionIsKept(t *testing.T) {
 func TestPayloads(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		ids := make([]login.ID, rapid.IntRange(1, 600).Draw(t, "ids"))
-		for i := range ids {
-			ids[i] = newID()
+		hints := make([]login.Hint, rapid.IntRange(1, 600).Draw(t, "hints"))
+		for i := range hints {
+			hints[i].ID = newID()
+			if rapid.Bool().Draw(t, "stamped") {
+				hints[i].Since = time.UnixMicro(rapid.Int64().Draw(t, "at"))
+			}
 		}
-		var back []login.ID
-		for _, p := range postgres.Payloads(ids) {
+		var back []login.Hint
+		for _, p := range postgres.Payloads(hints) {
 			if len(p) >= postgres.MaxPayload {
 				t.Fatalf("a payload of %d bytes", len(p))
 			}
@@ -461,22 +465,75 @@ func TestPayloads(t *testing.T) {
 			}
 			back = append(back, some...)
 		}
-		if diff := cmp.Diff(ids, back); diff != "" {
+		if diff := cmp.Diff(hints, back); diff != "" {
 			t.Fatal(diff)
 		}
 	})
+}
+
+// A version that knows of no stamps reads one ID after the other, and needs each to be one.
+func TestAVersionWithoutStampsHearsOfTheSameLogins(t *testing.T) {
+	t.Parallel()
+	want := []login.ID{newID(), newID(), newID()}
+	at := time.Now()
+	payload := strings.Join(postgres.Payloads([]login.Hint{{ID: want[0], Since: at}, {ID: want[1]}, {ID: want[2], Since: at}}), "")
+	var heard []login.ID
+	for ; payload != ""; payload = payload[32:] {
+		id, ok := login.ParseID(payload[:32])
+		if !ok {
+			t.Fatalf("%q is no ID", payload[:32])
+		}
+		if slices.Contains(want, id) {
+			heard = append(heard, id)
+		} else if id[0] != 0 || id[7] != 0 {
+			t.Errorf("a stamp looks like a login that there may be: %x", id[:])
+		}
+	}
+	if diff := cmp.Diff(want, heard); diff != "" {
+		t.Error(diff)
+	}
+	back, ok := postgres.ParsePayload(want[0].String() + want[1].String()) // and the other way round
+	if diff := cmp.Diff([]login.Hint{{ID: want[0]}, {ID: want[1]}}, back); !ok || diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestANotificationSaysSinceWhen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	heard, lags := make(chan login.Hint, 1), make(chan time.Duration, 100)
+	l := &postgres.Listener{
+		DB: w.db, URL: w.url, Channel: channel, Up: func() {}, Logger: slog.New(slog.DiscardHandler),
+		Changed: func(hints ...login.Hint) { heard <- hints[0] },
+		Heard:   func(lag time.Duration) { lags <- lag },
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { l.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+	await(t, "the listener", l.Listening)
+	if lag := <-lags; lag <= 0 || lag > time.Minute {
+		t.Errorf("a NOTIFY took %v", lag)
+	}
+	n, _ := notifier(t, w.db)
+	at, id := time.UnixMicro(1_700_000_000_123_456), newID()
+	w.ok(n.Notify(login.Arrived(t.Context(), at), id))
+	if h := <-heard; h.ID != id || !h.Since.Equal(at) {
+		t.Errorf("heard %+v", h)
+	}
 }
 
 func FuzzParsePayload(f *testing.F) {
 	f.Add("")
 	f.Add(strings.Repeat("0a", 16))
 	f.Add(strings.Repeat("0A", 32) + "x")
+	f.Add(strings.Repeat("0a", 16) + "0000000000000000" + "0006400000000000")
 	f.Fuzz(func(t *testing.T, s string) {
-		ids, ok := postgres.ParsePayload(s)
+		hints, ok := postgres.ParsePayload(s)
 		if !ok {
 			return
 		}
-		if joined := strings.Join(postgres.Payloads(ids), ""); joined != strings.ToLower(s) {
+		if joined := strings.Join(postgres.Payloads(hints), ""); joined != strings.ToLower(s) {
 			t.Errorf("%q was read as %q", s, joined)
 		}
 	})

@@ -49,6 +49,9 @@ func Open(ctx context.Context, url, schemaName string) (*DB, error) {
 // Close waits for the connections in use and closes them all.
 func (db *DB) Close() { db.pool.Close() }
 
+// Stat is what the pool of connections is doing.
+func (db *DB) Stat() *pgxpool.Stat { return db.pool.Stat() }
+
 // Ping asks the database for a sign of life.
 func (db *DB) Ping(ctx context.Context) error { return db.pool.Ping(ctx) }
 

@@ -39,6 +39,11 @@ type Config struct {
 	// Gone is told of streams of waiting logins that left and stayed away for Grace: one
 	// entry a stream, each at most once, even where Gone fails.
 	Gone func(context.Context, []login.Ref) error
+	// Pushed, where it isn't nil, hears of each login whose streams here were told its state.
+	Pushed func(l login.Login)
+	// Took, where it isn't nil, hears how long it took to tell a login's streams: from the
+	// time that the hint had, by the clock of where it came from. Neither may block.
+	Took func(time.Duration)
 	// Logger gets the end of each stream at debug, and outages. Nil: slog.Default.
 	Logger *slog.Logger
 }
@@ -72,7 +77,7 @@ type Hub struct {
 	byID     map[login.ID]*stream
 	wheel    []map[*stream]struct{}     // a slot a second
 	turned   int64                      // the second that was swept last
-	wakes    map[login.ID]struct{}      // hints that nobody looked into yet
+	wakes    map[login.ID]time.Time     // hints that nobody looked into yet, and since when they are on their way
 	found    map[login.ID]time.Duration // by the sweep, and when: a hint may still be on its way
 	everyone bool                       // look at every login here
 	failing  bool                       // the last look failed
@@ -116,7 +121,7 @@ func NewHub(c Config) *Hub {
 		reap:         make(chan struct{}, 1),
 		byID:         make(map[login.ID]*stream),
 		wheel:        make([]map[*stream]struct{}, min(max(1, c.Beat/time.Second), 14)),
-		wakes:        make(map[login.ID]struct{}),
+		wakes:        make(map[login.ID]time.Time),
 		found:        make(map[login.ID]time.Duration),
 	}
 	for i := range h.wheel {
@@ -139,18 +144,36 @@ func (h *Hub) Run(ctx context.Context) error {
 
 // Wake says that something may have happened to these logins. It doesn't wait for
 // anything, and those that nobody streams here cost a map access.
-func (h *Hub) Wake(ids ...login.ID) {
+func (h *Hub) Wake(hints ...login.Hint) {
 	h.mu.Lock()
-	for _, id := range ids {
-		delete(h.found, id)
-		if h.byID[id] != nil {
-			h.wakes[id] = struct{}{}
+	for _, hint := range hints {
+		if at, ok := h.found[hint.ID]; ok {
+			delete(h.found, hint.ID)
+			h.took(hint.Since, h.start.Add(at))
+		}
+		if h.byID[hint.ID] != nil {
+			h.wake(hint.ID, hint.Since)
 		}
 	}
 	found := len(h.wakes) > 0
 	h.mu.Unlock()
 	if found {
 		nudge(h.kick)
+	}
+}
+
+// wake notes a hint, with the earliest time that is known of those for one look. It needs
+// the lock.
+func (h *Hub) wake(id login.ID, since time.Time) {
+	if had := h.wakes[id]; since.IsZero() || !had.IsZero() && had.Before(since) {
+		since = had
+	}
+	h.wakes[id] = since
+}
+
+func (h *Hub) took(since, until time.Time) {
+	if h.config.Took != nil && !since.IsZero() {
+		h.config.Took(max(0, until.Sub(since))) // clocks differ
 	}
 }
 
@@ -236,7 +259,7 @@ func (h *Hub) attach(s *stream, c conn, l login.Login) bool {
 	h.count.open.Add(1)
 	h.count.opened.Add(1)
 	if s.woken {
-		h.wakes[s.ref.ID] = struct{}{}
+		h.wake(s.ref.ID, time.Time{})
 		nudge(h.kick)
 	}
 	return true

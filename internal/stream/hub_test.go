@@ -214,7 +214,7 @@ func TestLookFailureLosesNoWake(t *testing.T) {
 		m := h.openIn(r, waiting(1))
 		r.fail(errors.New("no database"))
 		r.set(login.ID{1}, login.BindRequired)
-		h.Wake(login.ID{1})
+		h.Wake(login.Hint{ID: login.ID{1}})
 		pass(time.Minute)
 		for _, text := range m.told()[1:] {
 			if text != unavailable {
@@ -246,12 +246,53 @@ func TestLookFailureLosesNoWake(t *testing.T) {
 	})
 }
 
+// Whoever was told first, the hint or the sweep, and however long the database was away: each
+// login counts once, from the time that its hint had.
+func TestHowLongItTookIsMeasuredOnce(t *testing.T) {
+	var took []time.Duration
+	var told []login.State
+	config := Config{Took: func(d time.Duration) { took = append(took, d) }, Pushed: func(l login.Login) { told = append(told, l.State) }}
+	inBubble(t, config, func(t *testing.T, h *Hub, r *rows, _ tap) {
+		for n := range byte(4) {
+			h.openIn(r, waiting(n+1))
+		}
+		since := time.Now()
+		pass(2 * time.Second)
+		r.set(login.ID{1}, login.BindRequired)
+		h.Wake(login.Hint{ID: login.ID{1}, Since: since}) // a hint, then the same from elsewhere
+		synctest.Wait()
+		h.Wake(login.Hint{ID: login.ID{1}, Since: since})
+		since = time.Now()
+		r.set(login.ID{2}, login.BindRequired)
+		pass(1250 * time.Millisecond) // the sweep, then its hint
+		h.Wake(login.Hint{ID: login.ID{2}, Since: since})
+		h.Wake(login.Hint{ID: login.ID{2}, Since: since})
+		r.set(login.ID{3}, login.BindRequired) // a clock that is ahead
+		h.Wake(login.Hint{ID: login.ID{3}, Since: time.Now().Add(time.Hour)}, login.Hint{ID: login.ID{9}, Since: since})
+		synctest.Wait()
+		since = time.Now()
+		r.fail(errors.New("no database"))
+		r.set(login.ID{4}, login.BindRequired)
+		h.Wake(login.Hint{ID: login.ID{4}, Since: since})
+		pass(time.Minute)
+		r.fail(nil)
+		pass(time.Second)
+		r.set(login.ID{4}, login.Completed) // which no hint is about
+		h.Wake(login.Hint{ID: login.ID{4}})
+		synctest.Wait()
+	})
+	if len(told) != 5 || len(took) != 4 || took[0] != 2*time.Second || took[1] <= 0 || took[1] > 1250*time.Millisecond ||
+		took[2] != 0 || took[3] < time.Minute || took[3] > time.Minute+time.Second {
+		t.Errorf("told %v, took %v", told, took)
+	}
+}
+
 func TestLostHintIsFoundBySweep(t *testing.T) {
 	inBubble(t, Config{}, func(t *testing.T, h *Hub, r *rows, _ tap) {
 		m, hinted := h.openIn(r, waiting(1)), h.openIn(r, waiting(2))
 		pass(5 * time.Second)
 		r.set(login.ID{2}, login.Authenticated)
-		h.Wake(login.ID{2})
+		h.Wake(login.Hint{ID: login.ID{2}})
 		synctest.Wait()
 		if got := hinted.told(); len(got) != 2 {
 			t.Errorf("told: %q", got)
@@ -278,7 +319,7 @@ func TestALateHintIsNoHitOfTheSweep(t *testing.T) {
 		if got := m.told(); len(got) != 2 {
 			t.Errorf("told: %q", got)
 		}
-		h.Wake(login.ID{1})
+		h.Wake(login.Hint{ID: login.ID{1}})
 		pass(time.Minute)
 		if n := h.Stats().SweepHits; n != 0 {
 			t.Errorf("%d hits", n)
@@ -324,7 +365,7 @@ func TestHintsAreAskedForTogether(t *testing.T) {
 			h.openIn(r, waiting(n))
 		}
 		for n := range byte(200) {
-			h.Wake(login.ID{n})
+			h.Wake(login.Hint{ID: login.ID{n}})
 			if n == 0 {
 				synctest.Wait() // the first query is under way
 			}
@@ -403,7 +444,7 @@ func TestPeerThatNeverHangsUpIsClosed(t *testing.T) {
 		stays, goes := h.openIn(r, waiting(1)), h.openIn(r, waiting(2))
 		for _, id := range []login.ID{{1}, {2}} {
 			r.set(id, login.Completed)
-			h.Wake(id)
+			h.Wake(login.Hint{ID: id})
 		}
 		synctest.Wait()
 		goes.hangUp()
@@ -420,7 +461,7 @@ func TestPeerThatNeverHangsUpIsClosed(t *testing.T) {
 func TestWakesForStrangersAreForgotten(t *testing.T) {
 	inBubble(t, Config{}, func(t *testing.T, h *Hub, r *rows, _ tap) {
 		for n := range byte(100) {
-			h.Wake(login.ID{n})
+			h.Wake(login.Hint{ID: login.ID{n}})
 		}
 		h.WakeAll()
 		pass(time.Minute)
@@ -437,7 +478,7 @@ func TestPushThatFailsEndsOneStreamOnly(t *testing.T) {
 		bad.left = errSlow
 		bad.mu.Unlock()
 		r.set(login.ID{1}, login.BindRequired)
-		h.Wake(login.ID{1})
+		h.Wake(login.Hint{ID: login.ID{1}})
 		synctest.Wait()
 		if why := log.ended(t); why != "slow" || h.Len() != 2 || bad.closed.IsZero() {
 			t.Errorf("%s, %d streams", why, h.Len())

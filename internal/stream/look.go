@@ -27,16 +27,16 @@ const (
 type looker struct {
 	*Hub
 	watches []login.Watch
-	hints   map[login.ID]struct{} // those in watches that a hint was about
-	rest    []login.ID            // of all logins, those still to be looked at
-	swept   bool                  // rest is the safety sweep's
+	hints   map[login.ID]time.Time // those in watches that a hint was about, and since when
+	rest    []login.ID             // of all logins, those still to be looked at
+	swept   bool                   // rest is the safety sweep's
 	pause   time.Duration
 }
 
 // lookOut looks at what Wake, WakeAll, the wheel and the safety sweep ask for, until
 // ctx ends. The sweep asks for everything about every second, not all instances at once.
 func (h *Hub) lookOut(ctx context.Context) {
-	k := looker{Hub: h, hints: make(map[login.ID]struct{})}
+	k := looker{Hub: h, hints: make(map[login.ID]time.Time)}
 	safety := time.NewTimer(aboutASecond())
 	defer safety.Stop()
 	always := make(chan struct{})
@@ -91,12 +91,12 @@ func (k *looker) gather() bool {
 		k.everyone, k.swept = false, false
 		k.listAll()
 	}
-	for id := range k.wakes {
+	for id, since := range k.wakes {
 		if len(k.watches) >= batch {
 			break
 		}
 		delete(k.wakes, id)
-		k.hints[id] = struct{}{}
+		k.hints[id] = since
 		k.watch(id)
 	}
 	for end := len(k.watches) + piece; len(k.rest) > 0 && len(k.watches) < end; {
@@ -127,8 +127,8 @@ next:
 	}
 }
 
-// look asks for the state of what was gathered and pushes it. Where it fails, hints
-// would be lost: so everything is looked at once it works again.
+// look asks for the state of what was gathered and pushes it. Where it fails, everything is
+// looked at once it works again.
 func (k *looker) look(ctx context.Context) {
 	logins, err := k.ask(ctx)
 	if err != nil {
@@ -137,25 +137,38 @@ func (k *looker) look(ctx context.Context) {
 	}
 	k.worked()
 	for _, l := range logins {
-		_, hinted := k.hints[l.ID]
+		since, hinted := k.hints[l.ID]
 		finds := k.swept && !hinted && l.State != login.Expired
 		if finds {
-			k.find(l.ID)
+			since = k.find(l.ID)
 		}
-		if told := k.push(l); told == 0 && finds {
+		switch told := k.push(l); {
+		case told > 0:
+			k.pushed(l, since)
+		case finds:
 			k.unfind(l.ID)
 		}
 	}
 }
 
+func (k *looker) pushed(l login.Login, since time.Time) {
+	k.took(since, time.Now())
+	if k.config.Pushed != nil {
+		k.config.Pushed(l)
+	}
+}
+
 // find notes that the sweep has found a change that no hint was about yet: between a
-// commit and its NOTIFY lies a moment, and the sweep is as likely to look then as ever.
-func (k *looker) find(id login.ID) {
+// commit and its NOTIFY lies a moment, and the sweep is as likely to look then as ever. Where
+// a hint has come meanwhile it returns since when.
+func (k *looker) find(id login.ID) (since time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if _, hinted := k.wakes[id]; !hinted {
+	since, hinted := k.wakes[id]
+	if !hinted {
 		k.found[id] = k.now()
 	}
+	return since
 }
 
 // unfind is for what its streams had been told already.
@@ -185,6 +198,9 @@ func (k *looker) ask(ctx context.Context) ([]login.Login, error) {
 func (k *looker) failed(ctx context.Context, err error) {
 	k.mu.Lock()
 	k.everyone, k.failing = true, true
+	for id, since := range k.hints {
+		k.wake(id, since) // what comes of it has taken that long
+	}
 	k.mu.Unlock()
 	if ctx.Err() != nil {
 		return

@@ -55,7 +55,7 @@ func TestWakeBetweenSubscribeAndServeIsNotLost(t *testing.T) {
 	overTransports(t, Config{}, func(t *testing.T, w *world) {
 		w.between = func(id login.ID) { // the row was read
 			w.rows.set(id, login.Authenticated)
-			w.hub.Wake(id)
+			w.hub.Wake(login.Hint{ID: id})
 			for w.pending() > 0 { // until the looker has taken it
 				runtime.Gosched()
 			}
@@ -84,7 +84,7 @@ func TestTwoTabsAreBothPushed(t *testing.T) {
 		two, _ := w.open(login.ID{1})
 		other, _ := w.open(login.ID{2})
 		w.rows.set(login.ID{1}, login.BindRequired)
-		w.hub.Wake(login.ID{1}, login.ID{99})
+		w.hub.Wake(login.Hint{ID: login.ID{1}}, login.Hint{ID: login.ID{99}})
 		one.want("bind-required")
 		two.want("bind-required")
 		late, e := w.open(login.ID{1})
@@ -92,7 +92,7 @@ func TestTwoTabsAreBothPushed(t *testing.T) {
 			t.Fatalf("%+v", e)
 		}
 		w.rows.set(login.ID{1}, login.Completed)
-		w.hub.Wake(login.ID{1})
+		w.hub.Wake(login.Hint{ID: login.ID{1}})
 		for _, b := range []*browser{one, two, late} {
 			b.want("success")
 			b.wantEnd()
@@ -122,10 +122,10 @@ func TestTabsThatSawDifferentStatesAreBothAskedFor(t *testing.T) {
 		t.Fatalf("%+v", e)
 	}
 	w.rows.fail(nil)
-	w.hub.Wake(login.ID{1})
+	w.hub.Wake(login.Hint{ID: login.ID{1}})
 	first.want("bind-required")
 	w.rows.set(login.ID{1}, login.Completed)
-	w.hub.Wake(login.ID{1})
+	w.hub.Wake(login.Hint{ID: login.ID{1}})
 	first.want("success")
 	second.want("success") // and no second bind-required
 }
@@ -134,15 +134,15 @@ func TestDuplicateWakeWritesNothing(t *testing.T) {
 	overTransports(t, Config{}, func(t *testing.T, w *world) {
 		b, _ := w.open(login.ID{1})
 		w.rows.set(login.ID{1}, login.BindRequired)
-		w.hub.Wake(login.ID{1})
+		w.hub.Wake(login.Hint{ID: login.ID{1}})
 		b.want("bind-required")
 		for range 5 {
-			w.hub.Wake(login.ID{1}, login.ID{1})
+			w.hub.Wake(login.Hint{ID: login.ID{1}}, login.Hint{ID: login.ID{1}})
 			<-w.rows.looked
 			w.hub.push(w.rows.get(login.ID{1})) // a look that answers more than asked
 		}
 		w.rows.set(login.ID{1}, login.Authenticated)
-		w.hub.Wake(login.ID{1})
+		w.hub.Wake(login.Hint{ID: login.ID{1}})
 		b.want("success")
 		b.wantEnd()
 	}, waiting(1))
@@ -154,7 +154,7 @@ func TestTerminalEventArrivesBeforeClose(t *testing.T) {
 			w.rows.set(login.ID{1}, login.Waiting)
 			b, _ := w.open(login.ID{1})
 			w.rows.set(login.ID{1}, login.Expired)
-			w.hub.Wake(login.ID{1})
+			w.hub.Wake(login.Hint{ID: login.ID{1}})
 			b.want("expired")
 			b.wantEnd()
 		}
@@ -171,7 +171,7 @@ func TestTerminalEventArrivesThoughTheBrowserTalks(t *testing.T) {
 		readUntil(t, r, "event: qr")
 		_, _ = c.Write(bytes.Repeat([]byte("x"), 100_000))
 		w.rows.set(login.ID{1}, login.Expired)
-		w.hub.Wake(login.ID{1})
+		w.hub.Wake(login.Hint{ID: login.ID{1}})
 		if why := w.log.ended(t); why != "completed" {
 			t.Fatal(why)
 		}
@@ -223,7 +223,7 @@ func TestPipelinedBytesAreIgnored(t *testing.T) {
 	w.beat() // reads what came
 	readUntil(t, r, ":")
 	w.rows.set(login.ID{1}, login.Completed)
-	w.hub.Wake(login.ID{1})
+	w.hub.Wake(login.Hint{ID: login.ID{1}})
 	readUntil(t, r, "event: success")
 	if _, err := io.ReadAll(r); err != nil {
 		t.Error(err)
@@ -242,7 +242,7 @@ func TestOldClientsGetAStream(t *testing.T) {
 		t.Errorf("%q", head)
 	}
 	w.rows.set(login.ID{1}, login.Completed)
-	w.hub.Wake(login.ID{1})
+	w.hub.Wake(login.Hint{ID: login.ID{1}})
 	readUntil(t, r, "event: success")
 }
 
@@ -270,14 +270,14 @@ func TestAScanToBeConfirmedIsToldAgain(t *testing.T) {
 	overTransports(t, Config{}, func(t *testing.T, w *world) {
 		first, _ := w.open(login.ID{1})
 		w.rows.put(asked)
-		w.hub.Wake(login.ID{1})
+		w.hub.Wake(login.Hint{ID: login.ID{1}})
 		first.want("scanned")
 		second, e := w.open(login.ID{1})
 		if e.event != "scanned" || e.data != `{"confirm":"reply","number":"42"}` {
 			t.Errorf("whoever comes back is told %+v", e)
 		}
 		w.rows.set(login.ID{1}, login.Declined)
-		w.hub.Wake(login.ID{1})
+		w.hub.Wake(login.Hint{ID: login.ID{1}})
 		for _, b := range []*browser{first, second} {
 			b.want("declined")
 			b.wantEnd()
@@ -385,11 +385,11 @@ func TestGraceCountsEveryStream(t *testing.T) {
 		}
 		bound, _ := w.open(login.ID{2})
 		w.rows.set(login.ID{2}, login.BindRequired)
-		w.hub.Wake(login.ID{2})
+		w.hub.Wake(login.Hint{ID: login.ID{2}})
 		bound.want("bind-required")
 		ended, _ := w.open(login.ID{3})
 		w.rows.set(login.ID{3}, login.Expired)
-		w.hub.Wake(login.ID{3})
+		w.hub.Wake(login.Hint{ID: login.ID{3}})
 		ended.want("expired")
 		for _, b := range append(tabs, bound) {
 			b.hang()
@@ -478,7 +478,7 @@ func TestServerTimeoutsDoNotEndStreams(t *testing.T) {
 				t.Fatalf("%+v, %v", e, err)
 			}
 			w.rows.set(login.ID{1}, login.Completed)
-			w.hub.Wake(login.ID{1})
+			w.hub.Wake(login.Hint{ID: login.ID{1}})
 			b.want("success")
 		})
 	}
@@ -607,7 +607,7 @@ func TestReusedFDNeverGetsForeignEvent(t *testing.T) {
 		old.conn.shut()
 		old.conn.close()
 		w.rows.set(login.ID{2}, login.Expired)
-		w.hub.Wake(login.ID{2})
+		w.hub.Wake(login.Hint{ID: login.ID{2}})
 		b.want("expired")
 		w.rows.set(login.ID{2}, login.Waiting)
 		if same {
@@ -703,7 +703,7 @@ func (w *world) visit(id login.ID, n byte) {
 	for _, s := range []login.State{login.BindRequired, login.Completed} {
 		w.rows.set(id, s)
 		if n%2 == 0 {
-			w.hub.Wake(id)
+			w.hub.Wake(login.Hint{ID: id})
 		}
 	}
 	var seen []string

@@ -85,7 +85,7 @@ func (w *sweep) take(h *Hub, slot uint8, now time.Duration) (comment []byte) {
 	for s := range h.wheel[slot] {
 		w.streams = append(w.streams, s)
 		if s.expires <= now {
-			h.wakes[s.ref.ID] = struct{}{}
+			h.wake(s.ref.ID, time.Time{})
 		}
 	}
 	if len(h.wakes) > 0 {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# setup.sh [postgresql] [compiler] [chromium] [haproxy] [nginx] [caddy] [systemd] [pgbouncer] [nchan]
-# [npm]: makes sure that this machine has what the targets of the Makefile need. What is
-# missing is installed by apt, where that needs no password; else one line says what to
+# setup.sh [postgresql] [compiler] [chromium] [haproxy] [nginx] [caddy] [systemd] [pgbouncer]
+# [prometheus] [nchan] [npm]: makes sure that this machine has what the targets of the Makefile
+# need. What is missing is installed by apt, where that needs no password; else one line says what to
 # install.
 set -euo pipefail
 
@@ -43,9 +43,10 @@ for need in "$@"; do
 		;;
 	# A peer of the benches: nginx, and its module that holds streams.
 	nchan) has_server nginx && [ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || missing+=(nginx libnginx-mod-nchan) ;;
+	prometheus) has prometheus && has promtool || missing+=(prometheus) ;;
 	haproxy | nginx | caddy | pgbouncer) has_server "$need" || missing+=("$need") ;;
 	*)
-		echo "setup.sh: '$need' is none of postgresql, compiler, chromium, haproxy, nginx, caddy, systemd, pgbouncer, nchan, npm" >&2
+		echo "setup.sh: '$need' is none of postgresql, compiler, chromium, haproxy, nginx, caddy, systemd, pgbouncer, prometheus, nchan, npm" >&2
 		exit 2
 		;;
 	esac
@@ -81,7 +82,7 @@ if ! install && ! { apt update && install; }; then
 fi
 
 # Where systemd runs, Debian has started these as services; the tests run their own.
-for service in haproxy pgbouncer nginx caddy; do
+for service in haproxy pgbouncer nginx caddy prometheus; do
 	if [[ " ${missing[*]} " == *" $service "* && -d /run/systemd/system ]]; then
 		"${root[@]}" systemctl disable --now --quiet "$service" >&2 &&
 			echo "the service $service, which nothing here uses, is off; to turn it on: sudo systemctl enable --now $service" >&2

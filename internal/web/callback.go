@@ -33,39 +33,56 @@ func (s *Server) verifyCallback(w http.ResponseWriter, r *http.Request) error {
 // callback takes a push. It is answered when what it says is stored and the instances
 // were told; an error makes WeChat push it again.
 func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
+	arrived := time.Now()
+	m, body, err := s.readPush(r)
+	var verdict string
+	if err == nil {
+		s.heard.Store(arrived.UnixMilli())
+		verdict, err = s.answerPush(login.Arrived(r.Context(), arrived), w, r, m, body)
+	}
+	if err != nil {
+		verdict = refusal(err)
+		s.noteForged(r, err)
+	}
+	s.Metrics.callback(m, verdict)
+	return err
+}
+
+func (s *Server) readPush(r *http.Request) (wechat.Message, []byte, error) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errMalformed, err) // too large is malformed, to WeChat
+		return wechat.Message{}, nil, fmt.Errorf("%w: %w", errMalformed, err) // too large is malformed, to WeChat
 	}
 	m, err := s.Callback.Read(r.URL.Query(), body)
-	if err != nil {
-		return s.refuseCallback(r, err)
-	}
-	s.heard.Store(time.Now().UnixMilli())
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), callbackDeadline)
+	return m, body, err
+}
+
+// answerPush returns in a word what came of it.
+func (s *Server) answerPush(ctx context.Context, w http.ResponseWriter, r *http.Request, m wechat.Message, body []byte) (verdict string, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callbackDeadline)
 	defer cancel()
 	text, err := through(ctx, &s.callbacks, func() (words, error) { return s.answer(ctx, m) })
 	if err != nil {
-		return s.refuseCallback(r, err)
+		return "", err
 	}
 	if s.Forward != nil && !text.ours {
-		if reply := s.forward(ctx, r, body); len(reply) > 0 {
-			return writeReply(w, reply)
+		var reply []byte
+		if reply, text.verdict = s.forward(ctx, r, body); len(reply) > 0 {
+			return text.verdict, writeReply(w, reply)
 		}
 	}
 	reply, err := s.Callback.Reply(m, text.text)
 	if err != nil {
-		return err
+		return "", err
 	}
-	return writeReply(w, reply)
+	return text.verdict, writeReply(w, reply)
 }
 
-// refuseCallback tells the audit log of what isn't WeChat's, or not for us.
-func (s *Server) refuseCallback(r *http.Request, err error) error {
+// noteForged tells the audit log of what isn't WeChat's, or not for us.
+func (s *Server) noteForged(r *http.Request, err error) {
 	if a := answerTo(err); a.status == http.StatusForbidden {
 		s.Audit.Note(s.traced(r.Context(), r), audit.Event{Kind: audit.Forged, Detail: a.code})
 	}
-	return err
 }
 
 func writeReply(w http.ResponseWriter, reply []byte) error {
@@ -86,22 +103,23 @@ func replyType(reply []byte) string {
 
 // words are what the phone is told, empty for nothing.
 type words struct {
-	text string
-	ours bool // the push was about a login: nobody else's to see and to answer
+	text    string
+	ours    bool   // the push was about a login: nobody else's to see and to answer
+	verdict string // what came of it, in a word
 }
 
-// forward passes a push on and returns the reply, empty where there is none. A receiver
-// that is slow or dead is no reason for WeChat to push again: it would only get more.
-func (s *Server) forward(ctx context.Context, r *http.Request, body []byte) []byte {
+// forward passes a push on and returns the reply, empty where there is none, and the verdict.
+// A receiver that is slow or dead is no reason for WeChat to push again: it would only get more.
+func (s *Server) forward(ctx context.Context, r *http.Request, body []byte) (reply []byte, verdict string) {
 	reply, err := s.Forward.Forward(ctx, r.URL.Query(), r.Header.Get("Content-Type"), body)
 	if err != nil {
 		s.Logger.WarnContext(ctx, "a push was not forwarded", "err", err)
-		return nil
+		return nil, "forward_failed"
 	}
 	if string(reply) == "success" {
-		return nil // nothing to say: we may have
+		reply = nil // nothing to say: we may have
 	}
-	return reply
+	return reply, "forwarded"
 }
 
 // answer does what a push asks for and returns the words for the phone. A push that was
@@ -109,34 +127,33 @@ func (s *Server) forward(ctx context.Context, r *http.Request, body []byte) []by
 // following without a code, another system may want to see and answer.
 func (s *Server) answer(ctx context.Context, m wechat.Message) (words, error) {
 	if m.Probe() {
-		return words{ours: true}, nil
+		return words{ours: true, verdict: "acknowledged"}, nil
 	}
 	if err := s.learn(ctx, m); err != nil {
 		return words{}, err
 	}
 	push := digest(m)
 	if scene, ok := m.Scan(); ok {
-		text, err := s.answerScan(ctx, m, login.Scan{Scene: scene, Ticket: m.Ticket, OpenID: m.FromUserName, Push: push})
-		return words{text, true}, err
+		return s.answerScan(ctx, m, login.Scan{Scene: scene, Ticket: m.Ticket, OpenID: m.FromUserName, Push: push})
 	}
 	if m.MsgType == "text" && s.Logins.Confirm != login.ConfirmOff {
 		return s.answerText(ctx, m, push)
 	}
-	text, err := s.answerOther(ctx, m, push)
-	return words{text, false}, err
+	return s.answerOther(ctx, m, push)
 }
 
-func (s *Server) answerScan(ctx context.Context, m wechat.Message, scan login.Scan) (string, error) {
+func (s *Server) answerScan(ctx context.Context, m wechat.Message, scan login.Scan) (words, error) {
 	if err := s.Limits.Scan(ctx, scan.OpenID); err != nil {
-		return "", nil //nolint:nilerr // acknowledged, or WeChat would push it twice more
+		return words{"", true, "limited"}, nil //nolint:nilerr // acknowledged, or WeChat would push it twice more
 	}
 	o, err := s.Logins.Scanned(ctx, scan)
 	if err != nil {
-		return "", unstored{err}
+		return words{}, unstored{err}
 	}
 	switch o {
 	case login.ToConfirm:
-		return s.ask(ctx, m, scan)
+		text, err := s.ask(ctx, m, scan)
+		return words{text, true, o.String()}, err
 	case login.Stale, login.Used: // of what it has changed the store takes note
 		s.Audit.Note(ctx, audit.Event{Kind: audit.Scan, Detail: o.String(), Person: s.Audit.Person(scan.OpenID)})
 	}
@@ -146,7 +163,7 @@ func (s *Server) answerScan(ctx context.Context, m wechat.Message, scan login.Sc
 			s.Logger.WarnContext(ctx, "a reply goes without the origin", "err", err)
 		}
 	}
-	return s.say(reply, m.CreateTime, login.Question{Origin: origin}), nil
+	return words{s.say(reply, m.CreateTime, login.Question{Origin: origin}), true, o.String()}, nil
 }
 
 // ask is what the person is asked before the scan counts. A repeat of the push may come when
@@ -170,29 +187,29 @@ func (s *Server) answerText(ctx context.Context, m wechat.Message, push []byte) 
 	v, err := s.Logins.Answered(ctx, login.Answer{OpenID: m.FromUserName, Text: m.Content, Push: push})
 	switch {
 	case errors.Is(err, login.ErrNotAsked):
-		return words{}, nil
+		return words{verdict: "acknowledged"}, nil
 	case err != nil:
 		return words{}, unstored{err}
 	}
-	return words{s.say(outcomeReply(v.Outcome), m.CreateTime, login.Question{Origin: v.Origin}), true}, nil
+	return words{s.say(outcomeReply(v.Outcome), m.CreateTime, login.Question{Origin: v.Origin}), true, v.Outcome.String()}, nil
 }
 
-func (s *Server) answerOther(ctx context.Context, m wechat.Message, push []byte) (string, error) {
+func (s *Server) answerOther(ctx context.Context, m wechat.Message, push []byte) (words, error) {
 	kept, ok, err := s.Pushes.Reply(ctx, push)
 	if err != nil {
-		return "", unstored{err}
+		return words{}, unstored{err}
 	}
 	if ok {
-		return kept, nil
+		return words{kept, false, "duplicate"}, nil
 	}
 	text, err := s.react(ctx, m)
 	if err == nil && m.MsgType == "event" {
 		err = s.Pushes.Save(ctx, push, text)
 	}
 	if err != nil {
-		return "", unstored{err}
+		return words{}, unstored{err}
 	}
-	return text, nil
+	return words{text, false, "acknowledged"}, nil
 }
 
 // learn remembers what the account calls itself. A plain push proves nothing: its
@@ -227,6 +244,7 @@ func (s *Server) react(ctx context.Context, m wechat.Message) (string, error) {
 		if err != nil {
 			return "", err
 		}
+		s.Metrics.sessionEnded("unfollowed", sessions)
 		s.Logger.InfoContext(ctx, "a WeChat user has unfollowed", "sessions_ended", sessions, "tie_kept", s.KeepTies)
 	}
 	return "", nil

@@ -95,6 +95,7 @@ func (s *Server) answerError(err error, c echo.Context) {
 	r, w := c.Request(), c.Response()
 	a := answerTo(err)
 	if a.status >= http.StatusInternalServerError && !errors.Is(err, errBusy) { // those are too many
+		s.Metrics.failed(r)
 		s.Logger.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
 	if w.Committed {

@@ -76,20 +76,28 @@ func (g *gate) enter(ctx context.Context) error {
 	}
 }
 
-// Stats is what happened since the start.
+// Stats is what happened since the start, and who waits now.
 type Stats struct {
-	CallbacksTurnedAway uint64    // answered with 503: WeChat pushes again
-	StreamsTurnedAway   uint64    // told to come back a little later
-	LastCallback        time.Time // when WeChat's last genuine push came; zero: none yet
+	CallbacksTurnedAway uint64         // answered with 503: WeChat pushes again
+	StreamsTurnedAway   uint64         // told to come back a little later
+	LastCallback        time.Time      // when WeChat's last genuine push came; zero: none yet
+	AtWork, Waiting     map[string]int // requests, by what they want: callback, check, begin, resume
 }
 
 // Stats returns the counts so far.
 func (s *Server) Stats() Stats {
-	return Stats{
+	now := Stats{
 		CallbacksTurnedAway: s.callbacks.away.Load(),
 		StreamsTurnedAway:   s.checks.away.Load() + s.begins.away.Load() + s.resumes.away.Load(),
 		LastCallback:        s.lastCallback(),
+		AtWork:              make(map[string]int),
+		Waiting:             make(map[string]int),
 	}
+	for name, g := range map[string]*gate{"callback": &s.callbacks, "check": &s.checks, "begin": &s.begins, "resume": &s.resumes} {
+		now.AtWork[name] = len(g.in)
+		now.Waiting[name] = max(0, len(g.present)-now.AtWork[name]) // they aren't read at once
+	}
+	return now
 }
 
 func (s *Server) lastCallback() time.Time {

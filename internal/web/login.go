@@ -58,6 +58,7 @@ func (s *Server) passwordLogin(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	s.Metrics.Login("password")
 	s.setSession(w, token)
 	http.Redirect(w, r, s.next(in.Next), http.StatusSeeOther)
 	return nil
@@ -65,6 +66,7 @@ func (s *Server) passwordLogin(w http.ResponseWriter, r *http.Request) error {
 
 // refuseLogin shows the page again, with what was typed but the password.
 func (s *Server) refuseLogin(w http.ResponseWriter, r *http.Request, in input, why error) error {
+	s.Metrics.Login("refused")
 	if wantsJSON(r) {
 		return why
 	}
@@ -90,6 +92,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request) error {
 	err = s.completeLogin(r, session)
 	switch {
 	case err == nil:
+		s.Metrics.Login("completed")
 		s.setSession(w, token)
 		s.dropLoginKey(w)
 	case errors.Is(err, account.ErrNoUser):
@@ -128,7 +131,7 @@ func notMissing(err error) error {
 // bind ties the WeChat user who scanned this browser's code to an account. Whose openid
 // that is, the row knows; the request is not asked.
 func (s *Server) bind(w http.ResponseWriter, r *http.Request) error {
-	return s.bindTo(w, r, s.checkPassword)
+	return s.bindTo(w, r, "bound", s.checkPassword)
 }
 
 // signup is bind to a new account. One that is made while the scan runs out stays: its
@@ -137,12 +140,12 @@ func (s *Server) signup(w http.ResponseWriter, r *http.Request) error {
 	if !s.Signup {
 		return echo.ErrNotFound
 	}
-	return s.bindTo(w, r, s.createAccount)
+	return s.bindTo(w, r, "signed_up", s.createAccount)
 }
 
 type findUser func(w http.ResponseWriter, r *http.Request, in input) (account.User, error)
 
-func (s *Server) bindTo(w http.ResponseWriter, r *http.Request, find findUser) error {
+func (s *Server) bindTo(w http.ResponseWriter, r *http.Request, outcome string, find findUser) error {
 	in, err := readInput(r)
 	if err != nil {
 		return err
@@ -157,6 +160,9 @@ func (s *Server) bindTo(w http.ResponseWriter, r *http.Request, find findUser) e
 	}
 	user, err := find(w, r, in)
 	if err != nil {
+		if errors.Is(err, account.ErrCredentials) {
+			s.Metrics.Login("refused")
+		}
 		return err
 	}
 	token, session := s.newSession(r)
@@ -165,6 +171,7 @@ func (s *Server) bindTo(w http.ResponseWriter, r *http.Request, find findUser) e
 		return err
 	}
 	s.tellPhones()
+	s.Metrics.Login(outcome)
 	s.setSession(w, token)
 	s.dropLoginKey(w)
 	return writeJSON(w, http.StatusOK, map[string]any{"status": true, "redirect": s.next(in.Next)})

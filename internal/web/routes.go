@@ -57,6 +57,9 @@ func (s *Server) prepare() (err error) {
 	for _, g := range []*gate{&s.callbacks, &s.checks, &s.begins, &s.resumes} {
 		g.build(atWork, waiting)
 	}
+	if s.Metrics == nil {
+		s.Metrics = NewMetrics()
+	}
 	s.extractIP = s.ipExtractor()
 	if s.assets, err = hashAssets(static.Files); err != nil {
 		return fmt.Errorf("reading the static files: %w", err)

@@ -70,6 +70,7 @@ func (s *Server) revoke(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	s.Metrics.sessionEnded("revoked", revoked)
 	next := sessionsPath
 	if own { // that was a logout
 		s.dropSession(w)

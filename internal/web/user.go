@@ -100,6 +100,7 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 		return s.refusePassword(w, r, err)
 	}
 	s.tellPhones()
+	s.Metrics.sessionEnded("password_changed", ended)
 	s.setSession(w, rotated)
 	if answersJSON(r) {
 		return writeJSON(w, http.StatusOK, map[string]any{"status": true, "revoked": ended})
@@ -130,6 +131,7 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 		if err := s.Accounts.SignOut(r.Context(), t); err != nil {
 			return err
 		}
+		s.Metrics.sessionEnded("logout", 1)
 	}
 	s.dropSession(w)
 	http.Redirect(w, r, "/login", http.StatusSeeOther)

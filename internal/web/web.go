@@ -54,6 +54,7 @@ type Server struct {
 	TellPhones func()                                             // phones of what has happened to an account, soon; nil: nobody does
 	Limits     *limit.Limiter                                     // nil: everybody may do everything
 	Audit      *audit.Recorder                                    // hears what was refused; nil: nobody does
+	Metrics    *Metrics                                           // nil: nobody asks for them
 	Logger     *slog.Logger
 
 	assets   assets

@@ -44,7 +44,20 @@ type Client struct {
 	// Token gives the access token. Where nil, each call asks WeChat for it,
 	// which suits a check from the shell and nothing that serves.
 	Token TokenSource
+	// Called, where it isn't nil, hears of each call once it is over, repeats among
+	// them. It must not block.
+	Called func(ctx context.Context, c Call)
 }
+
+// Call is one call of the API that was made.
+type Call struct {
+	Endpoint string // path, one of Endpoints
+	Began    time.Time
+	Err      error // an *APIError where WeChat answered so
+}
+
+// Endpoints are the paths that a Client calls while it serves.
+func Endpoints() []string { return []string{endpointToken, endpointQRCode} }
 
 // StableToken asks WeChat for the account's access token and how long it
 // lives. Repeated calls give the same token with the life that remains; it
@@ -208,7 +221,11 @@ func (c *Client) tokens() TokenSource {
 // busy and ctx leaves time for it. The token goes into the query, unless empty.
 func (c *Client) call(ctx context.Context, endpoint, token string, question, answer any) error {
 	for repeats := 0; ; repeats++ {
+		began := time.Now()
 		err := c.ask(ctx, endpoint, token, question, answer)
+		if c.Called != nil {
+			c.Called(ctx, Call{endpoint, began, err})
+		}
 		if !errors.Is(err, ErrBusy) || repeats == maxBusyRepeats {
 			return err
 		}

@@ -3,6 +3,8 @@ package wechat
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 )
 
 // What an *APIError is, to be asked with errors.Is. The codes are those of
@@ -41,33 +43,38 @@ func (e *APIError) Is(target error) bool {
 }
 
 func (e *APIError) kind() error {
-	switch e.Code {
-	case -1:
-		return ErrBusy
-	case 40001:
-		// The token endpoint takes no token: there the same code means the secret.
-		if e.Endpoint == endpointToken {
-			return ErrSecret
-		}
-		return ErrToken
-	case 40014, 42001:
-		return ErrToken
-	case 40013:
-		return ErrAppID
-	case 40125:
+	// The token endpoint takes no token: there the same code means the secret.
+	if e.Code == 40001 && e.Endpoint == endpointToken {
 		return ErrSecret
-	case 40164:
-		return ErrAddress
-	case 45009:
-		return ErrQuota
-	case 45011:
-		return ErrRate
-	case 48001:
-		return ErrPermission
-	case 48004:
-		return ErrBanned
-	case 40003, 43004, 43019, 45015, 45047, 48002:
-		return ErrUnreachable
 	}
-	return nil
+	return kinds()[e.Code]
 }
+
+func kinds() map[int]error {
+	return map[int]error{
+		-1:    ErrBusy,
+		40001: ErrToken,
+		40013: ErrAppID,
+		40014: ErrToken,
+		40125: ErrSecret,
+		40164: ErrAddress,
+		42001: ErrToken,
+		45009: ErrQuota,
+		45011: ErrRate,
+		48001: ErrPermission,
+		48004: ErrBanned,
+
+		40003: ErrUnreachable,
+		43004: ErrUnreachable,
+		43019: ErrUnreachable,
+		45015: ErrUnreachable,
+		45047: ErrUnreachable,
+		48002: ErrUnreachable,
+	}
+}
+
+// Known tells whether the code is one of Codes.
+func (e *APIError) Known() bool { return e.kind() != nil }
+
+// Codes are the errcodes that mean something here, for whoever counts calls.
+func Codes() []int { return slices.Sorted(maps.Keys(kinds())) }

@@ -413,6 +413,21 @@ SELECT place, coalesce(browser, '')::text AS browser FROM scanlogin.scene WHERE 
 -- name: OriginalID
 SELECT original_id FROM scanlogin.wechat_account WHERE appid = $1;
 
+-- name: Overview
+SELECT pool.free, pool.resting, pool.held, pool.ready,
+    extract(epoch FROM greatest(a.token_until, now()) - now())::float8 AS token_left,
+    extract(epoch FROM greatest(a.no_codes_until, now()) - now())::float8 AS blocked_for,
+    coalesce((SELECT c.made FROM scanlogin.wechat_codes c
+              WHERE c.appid = a.appid AND c.day = (now() AT TIME ZONE 'Asia/Shanghai')::date), 0)::int AS made_today
+FROM scanlogin.wechat_account a CROSS JOIN (
+    SELECT count(*) FILTER (WHERE s.expires_at <= now() - $1::interval) AS free,
+        count(*) FILTER (WHERE s.expires_at <= now() AND s.expires_at > now() - $1::interval) AS resting,
+        count(*) FILTER (WHERE s.expires_at > now()) AS held,
+        count(*) FILTER (WHERE s.ready_until >= now() + $2::interval AND s.ready_timeline = (SELECT scanlogin.timeline())) AS ready
+    FROM scanlogin.scene s
+) pool
+WHERE a.appid = $3;
+
 -- name: Prepare
 UPDATE scanlogin.scene
 SET ready_ticket = $1, ready_url = $2, ready_until = now() + $3::interval, ready_timeline = scanlogin.timeline()
