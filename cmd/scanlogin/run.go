@@ -110,6 +110,7 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 		Notify:     i.notify,
 		Observe:    i.metrics.step,
 		Confirm:    confirm,
+		AppID:      cfg.WeChatAppID,
 		SceneTTL:   cfg.SceneTTL,
 		SceneRest:  cfg.SceneRest,
 		BindTTL:    cfg.BindTTL,

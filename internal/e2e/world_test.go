@@ -426,7 +426,14 @@ func freeAddr(t testing.TB) string {
 // eventually waits until cond holds.
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(2 * patience)
+	if !within(2*patience, cond) {
+		t.Fatalf("waited in vain: %s", what)
+	}
+}
+
+// within waits until cond holds, but not for ever.
+func within(d time.Duration, cond func() bool) bool {
+	deadline := time.NewTimer(d)
 	defer deadline.Stop()
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
@@ -434,7 +441,8 @@ func eventually(t testing.TB, what string, cond func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatalf("waited in vain: %s", what)
+			return false
 		}
 	}
+	return true
 }

@@ -79,6 +79,7 @@ type Service struct {
 	// nil: it may.
 	Admit func(ctx context.Context, account int64) error
 
+	AppID      string        // of the Official Account, for the names of people in logs
 	SceneTTL   time.Duration // how long a code can be scanned, and then a scan be confirmed
 	SceneRest  time.Duration // how long a scene rests between two logins
 	BindTTL    time.Duration // how long a scanned login may take to be completed
@@ -116,7 +117,7 @@ func (s *Service) claim(ctx context.Context, step *Step) (Login, error) {
 		l.Ticket, err = s.makeTicket(ctx, l)
 	}
 	if err == nil {
-		s.Logger.InfoContext(ctx, "login waiting", "login", l.ID, "scene", l.Scene)
+		s.log(ctx, "login waiting", l.ID, slog.Int("scene", int(l.Scene)), slog.String("code", step.Outcome))
 		return l, nil
 	}
 	// The browser may be gone already, and with it ctx; the scene is given back anyway.
@@ -173,6 +174,9 @@ func (s *Service) Look(ctx context.Context, watched []Watch) ([]Login, error) {
 
 // Gone tells that these streams have been gone for the grace period, one ref a stream.
 func (s *Service) Gone(ctx context.Context, refs []Ref) error {
+	for _, ref := range refs {
+		s.log(ctx, "login left by a browser", ref.ID, slog.Int("scene", int(ref.Scene)))
+	}
 	return s.Store.Leave(ctx, refs)
 }
 
@@ -186,7 +190,8 @@ func (s *Service) Scanned(ctx context.Context, scan Scan) (Outcome, error) {
 	if err != nil {
 		return Stale, fmt.Errorf("recording a scan of scene %d: %w", scan.Scene, err)
 	}
-	s.Logger.InfoContext(ctx, "login scanned", "login", id, "scene", scan.Scene, "outcome", o.String())
+	s.log(ctx, "login scanned", id,
+		slog.Int("scene", int(scan.Scene)), slog.String("outcome", o.String()), slog.String("person", PersonOf(s.AppID, scan.OpenID)))
 	if id != (ID{}) {
 		s.notify(ctx, id)
 	}
@@ -228,8 +233,12 @@ func (s *Service) Answered(ctx context.Context, a Answer) (Verdict, error) {
 	if err != nil {
 		return Verdict{}, fmt.Errorf("judging an answer: %w", err)
 	}
-	s.Logger.InfoContext(ctx, "a scan was answered", "logins", v.Changed, "outcome", v.Outcome.String())
+	outcome, person := slog.String("outcome", v.Outcome.String()), slog.String("person", PersonOf(s.AppID, a.OpenID))
+	if len(v.Changed) == 0 {
+		s.log(ctx, "login answered", ID{}, outcome, person)
+	}
 	for _, id := range v.Changed {
+		s.log(ctx, "login answered", id, outcome, person)
 		s.notify(ctx, id)
 	}
 	return v, nil
@@ -243,7 +252,7 @@ func (s *Service) ConfirmCode(ctx context.Context, k Key, code string) (left int
 	left, err = s.Store.ConfirmCode(ctx, ref, plainWords(code), s.BindTTL)
 	s.observe(ctx, Step{"confirm", ref.ID, began, "", err})
 	if err == nil || errors.Is(err, ErrCode) {
-		s.Logger.InfoContext(ctx, "a code was typed", "login", ref.ID, "scene", ref.Scene, "right", err == nil, "tries_left", left)
+		s.log(ctx, "login code typed", ref.ID, slog.Bool("right", err == nil), slog.Int("tries_left", left))
 	}
 	if err == nil || left == 0 && errors.Is(err, ErrCode) {
 		s.notify(ctx, ref.ID)
@@ -293,7 +302,7 @@ func (s *Service) finish(ctx context.Context, step string, k Key, write func(Ref
 	if err != nil {
 		return fmt.Errorf("completing a login: %w", err)
 	}
-	s.Logger.InfoContext(ctx, "login completed", "login", ref.ID, "scene", ref.Scene)
+	s.log(ctx, "login completed", ref.ID, slog.Int("scene", int(ref.Scene)), slog.String("by", step))
 	s.notify(ctx, ref.ID) // the other tabs
 	return nil
 }

@@ -44,7 +44,8 @@ type Config struct {
 	// Took, where it isn't nil, hears how long it took to tell a login's streams: from the
 	// time that the hint had, by the clock of where it came from. Neither may block.
 	Took func(time.Duration)
-	// Logger gets the end of each stream at debug, and outages. Nil: slog.Default.
+	// Logger gets what browsers were told, the end of each stream, and outages. Nil:
+	// slog.Default.
 	Logger *slog.Logger
 }
 
@@ -59,6 +60,7 @@ type stream struct {
 	ref     login.Ref
 	seen    login.State // what the browser was told last
 	slot    uint8       // where on the wheel it is
+	told    uint8       // events, the first included
 	woken   bool        // a hint came before the stream opened
 	gone    bool
 }
@@ -252,7 +254,7 @@ func (h *Hub) attach(s *stream, c conn, l login.Login) bool {
 		h.remove(s)
 		return false
 	}
-	s.conn, s.seen, s.ref.Scene = c, l.State, l.Scene
+	s.conn, s.seen, s.ref.Scene, s.told = c, l.State, l.Scene, 1
 	s.opened = h.now()
 	s.expires = s.opened + l.ExpiresIn
 	h.arm(s)
@@ -322,12 +324,20 @@ func (h *Hub) remove(s *stream) bool {
 	return true
 }
 
-// finish counts and logs the end of a stream; net/http's access log knows nothing of it.
+// finish counts and logs the end of a stream, of which the line of its request knows nothing.
+// Those of an instance that stops all end at once, and go on elsewhere.
 func (h *Hub) finish(s *stream, why reason) {
 	h.count.open.Add(-1)
 	h.count.dropped[why].Add(1)
-	h.config.Logger.Debug("stream ended", "login", s.ref.ID, "reason", why, "after", h.now()-s.opened)
+	level := slog.LevelInfo
+	if why == drained {
+		level = slog.LevelDebug
+	}
+	h.config.Logger.LogAttrs(context.Background(), level, "stream ended", slog.String("login", s.ref.ID.Short()),
+		slog.String("reason", why.String()), slog.Int("events", int(s.told)), slog.Float64("took_ms", milliseconds(h.now()-s.opened)))
 }
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func (h *Hub) now() time.Duration { return time.Since(h.start) }
 

@@ -240,7 +240,7 @@ func TestLookFailureLosesNoWake(t *testing.T) {
 		for record := range log {
 			lines = append(lines, record.Message)
 		}
-		if !slices.Equal(lines, []string{"looking at logins fails, streams stay open", "looking at logins works again"}) {
+		if !slices.Equal(lines, []string{"looking at logins fails, streams stay open", "looking at logins works again", "login pushed"}) {
 			t.Errorf("log: %q", lines)
 		}
 	})

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 
@@ -144,15 +145,21 @@ func (k *looker) look(ctx context.Context) {
 		}
 		switch told := k.push(l); {
 		case told > 0:
-			k.pushed(l, since)
+			k.pushed(l, told, since)
 		case finds:
 			k.unfind(l.ID)
 		}
 	}
 }
 
-func (k *looker) pushed(l login.Login, since time.Time) {
-	k.took(since, time.Now())
+func (k *looker) pushed(l login.Login, streams int, since time.Time) {
+	now := time.Now()
+	k.took(since, now)
+	attrs := []slog.Attr{slog.String("login", l.ID.Short()), slog.String("state", l.State.String()), slog.Int("streams", streams)}
+	if !since.IsZero() {
+		attrs = append(attrs, slog.Float64("since_ms", milliseconds(now.Sub(since))))
+	}
+	k.config.Logger.LogAttrs(context.Background(), slog.LevelInfo, "login pushed", attrs...)
 	if k.config.Pushed != nil {
 		k.config.Pushed(l)
 	}
@@ -256,7 +263,7 @@ func (h *Hub) untold(l login.Login) (streams []*stream) {
 		case s.seen == l.State:
 			s.expires = expires
 		case l.State != login.Waiting: // no login goes back to waiting
-			s.seen, s.expires = l.State, expires
+			s.seen, s.expires, s.told = l.State, expires, s.told+1
 			h.arm(s)
 			streams = append(streams, s)
 		}

@@ -230,7 +230,8 @@ func (s *Server) learn(ctx context.Context, m wechat.Message) error {
 
 // react does what a push asks for that isn't a scan.
 func (s *Server) react(ctx context.Context, m wechat.Message) (string, error) {
-	s.Logger.InfoContext(ctx, "push from WeChat", "type", m.MsgType, "event", m.Event)
+	person := login.PersonOf(s.Callback.AppID, m.FromUserName)
+	s.Logger.InfoContext(ctx, "push from WeChat", "type", m.MsgType, "event", m.Event, "person", person)
 	if m.MsgType != "event" {
 		return "", nil
 	}
@@ -245,7 +246,7 @@ func (s *Server) react(ctx context.Context, m wechat.Message) (string, error) {
 			return "", err
 		}
 		s.Metrics.sessionEnded("unfollowed", sessions)
-		s.Logger.InfoContext(ctx, "a WeChat user has unfollowed", "sessions_ended", sessions, "tie_kept", s.KeepTies)
+		s.Logger.InfoContext(ctx, "a WeChat user has unfollowed", "person", person, "sessions_ended", sessions, "tie_kept", s.KeepTies)
 	}
 	return "", nil
 }

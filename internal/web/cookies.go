@@ -44,7 +44,11 @@ func (s *Server) loginKey(r *http.Request) (login.Key, bool) {
 	if err != nil {
 		return login.Key{}, false
 	}
-	return login.ParseKey(c.Value)
+	key, ok := login.ParseKey(c.Value)
+	if ok {
+		noteLogin(r, key.Secret.ID())
+	}
+	return key, ok
 }
 
 func (s *Server) setLoginKey(w http.ResponseWriter, k login.Key) {

@@ -61,6 +61,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	secret := login.NewSecret()
+	noteLogin(r, secret.ID())
 	sub := s.Hub.Subscribe(secret.ID())
 	defer sub.Cancel()
 	l, err := through(ctx, &s.begins, func() (login.Login, error) { return s.Logins.Begin(ctx, secret) })

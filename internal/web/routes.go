@@ -13,6 +13,7 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 
 	"scanlogin/internal/audit"
+	"scanlogin/internal/login"
 	"scanlogin/static"
 )
 
@@ -31,7 +32,7 @@ func (s *Server) Handler() (http.Handler, error) {
 	get(e, "/favicon.ico", s.assets.favicon)
 	get(e, "/embed.js", s.embed)
 	get(e, "/login", s.loginPage)
-	e.GET("/login/events", plain(s.events))
+	e.GET("/login/events", named(s.events))
 
 	get(e, "/wechat/callback", s.verifyCallback)
 	e.POST("/wechat/callback", plain(s.callback)) // bounds itself
@@ -88,6 +89,26 @@ func plain(h handler) echo.HandlerFunc {
 	return func(c echo.Context) error { return h(c.Response(), c.Request()) }
 }
 
+// named is h for what is about one login, whose ID goes into the line of the request: where
+// the handler finds it, it says so by noteLogin.
+func named(h handler) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		id := new(login.ID)
+		r := c.Request()
+		err := h(c.Response(), r.WithContext(context.WithValue(r.Context(), loginID{}, id)))
+		c.Set("login", *id)
+		return err
+	}
+}
+
+type loginID struct{}
+
+func noteLogin(r *http.Request, id login.ID) {
+	if at, ok := r.Context().Value(loginID{}).(*login.ID); ok {
+		*at = id
+	}
+}
+
 // requestDeadline bounds what a request waits for: a database that doesn't answer must
 // not collect requests.
 const requestDeadline = 10 * time.Second
@@ -107,10 +128,13 @@ func get(e *echo.Echo, path string, h handler) {
 	e.Match([]string{http.MethodGet, http.MethodHead}, path, plain(bounded(h)))
 }
 
-func (s *Server) post(e *echo.Echo, path string, h handler) {
-	e.POST(path, plain(bounded(func(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) post(e *echo.Echo, path string, h handler) { e.POST(path, plain(s.changing(h))) }
+
+// changing is h for what changes something, bounded, and known where it comes from.
+func (s *Server) changing(h handler) handler {
+	return bounded(func(w http.ResponseWriter, r *http.Request) error {
 		return h(w, r.WithContext(s.traced(r.Context(), r)))
-	})))
+	})
 }
 
 // traced is a context for what the request changes, which the audit log is to trace back.
@@ -118,9 +142,9 @@ func (s *Server) traced(ctx context.Context, r *http.Request) context.Context {
 	return audit.With(ctx, audit.Where{Addr: s.address(r), Browser: userAgent(r), Place: s.place(r)})
 }
 
-// postEmbedded is for what <scan-login> sends, too: see reachable.
+// postEmbedded is for the steps of a login, which <scan-login> sends, too: see reachable.
 func (s *Server) postEmbedded(e *echo.Echo, path string, h handler) {
-	s.post(e, path, h)
+	e.POST(path, named(s.changing(h)))
 	e.OPTIONS(path, plain(s.preflight))
 }
 
@@ -156,6 +180,9 @@ func (s *Server) logRequests(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		if err != nil {
 			line = append(line, slog.String("error", answerTo(err).code))
+		}
+		if id, ok := c.Get("login").(login.ID); ok && id != (login.ID{}) {
+			line = append(line, slog.String("login", id.Short()))
 		}
 		s.Logger.LogAttrs(r.Context(), slog.LevelInfo, "request", line...)
 		return nil
