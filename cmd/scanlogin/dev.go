@@ -119,9 +119,14 @@ func (p program) dev(ctx context.Context, cfg config.Config, o devOptions) (err 
 	defer sim.Close()
 	phone.Handler = sim.Handler()
 
+	t, err := newTraces(ctx, p.lookup, logger)
+	if err != nil {
+		return err
+	}
+	defer t.stop(ctx)
 	var instances errgroup.Group
 	for n, c := range cfgs {
-		i, err := newInstance(ctx, c, logger.With("instance", n+1))
+		i, err := newInstance(ctx, c, t, logger.With("instance", n+1))
 		if err != nil {
 			cancel()
 			return errors.Join(err, instances.Wait())

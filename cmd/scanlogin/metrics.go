@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"path"
 	"runtime"
@@ -110,7 +109,7 @@ func histogramOpts(name, help string) prometheus.HistogramOpts {
 }
 
 // step counts what was done with a login.
-func (m *metrics) step(_ context.Context, s login.Step) {
+func (m *metrics) step(s login.Step) {
 	m.steps.WithLabelValues(s.Name).Observe(time.Since(s.Began).Seconds())
 	if s.Name != "claim" {
 		return
@@ -135,7 +134,7 @@ func (m *metrics) pushed(l login.Login) {
 }
 
 // called counts a call of WeChat's API.
-func (m *metrics) called(_ context.Context, c wechat.Call) {
+func (m *metrics) called(c wechat.Call) {
 	endpoint := path.Base(c.Endpoint)
 	m.callTime.WithLabelValues(endpoint).Observe(time.Since(c.Began).Seconds())
 	m.calls.WithLabelValues(endpoint, errcode(c.Err)).Inc()

@@ -22,6 +22,7 @@ import (
 	"scanlogin/internal/status"
 	"scanlogin/internal/stream"
 	"scanlogin/internal/web"
+	"scanlogin/internal/wechat"
 	"scanlogin/static"
 )
 
@@ -50,6 +51,7 @@ type instance struct {
 	notifier *postgres.Notifier
 	recorder *audit.Recorder
 	metrics  *metrics
+	traces   *traces // nil: off
 	listener *postgres.Listener
 	troubles *status.Troubles
 	heart    *status.Heart
@@ -59,10 +61,10 @@ type instance struct {
 }
 
 // newInstance wires an instance that listens already, but answers nobody yet.
-func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_ *instance, err error) {
+func newInstance(ctx context.Context, cfg config.Config, t *traces, logger *slog.Logger) (_ *instance, err error) {
 	troubles := &status.Troubles{}
 	logger = troubles.Watch(logger)
-	i := &instance{cfg: cfg, logger: logger, troubles: troubles, metrics: newMetrics()}
+	i := &instance{cfg: cfg, logger: logger, troubles: troubles, metrics: newMetrics(), traces: t}
 	defer func() {
 		if err != nil {
 			i.close()
@@ -90,7 +92,7 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 	if err = i.db.AddWeChatAccount(ctx, cfg.WeChatAppID); err != nil {
 		return nil, fmt.Errorf("adding the Official Account: %w", err)
 	}
-	client := sharedClient(cfg, i.db, i.metrics.called, logger)
+	client := sharedClient(cfg, i.db, i.called, logger)
 	makeCode := tickets(cfg, client, i.db, logger)
 	i.reserve = &login.Reserve{
 		Store:    postgres.Reserve{DB: i.db, Holder: login.NewSecret().ID()},
@@ -108,7 +110,7 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 		Store:      postgres.Logins{DB: i.db, AppID: ties(cfg), Repeated: i.metrics.repeated.Inc},
 		Tickets:    makeCode,
 		Notify:     i.notify,
-		Observe:    i.metrics.step,
+		Observe:    i.step,
 		Confirm:    confirm,
 		AppID:      cfg.WeChatAppID,
 		SceneTTL:   cfg.SceneTTL,
@@ -128,7 +130,7 @@ func newInstance(ctx context.Context, cfg config.Config, logger *slog.Logger) (_
 		Signup: cfg.Signup,
 		Look:   logins.Look,
 		Gone:   logins.Gone,
-		Pushed: i.metrics.pushed,
+		Pushed: i.pushed,
 		Took:   func(d time.Duration) { i.metrics.push.Observe(d.Seconds()) },
 		Logger: logger,
 	})
@@ -201,6 +203,7 @@ func (i *instance) site(ctx context.Context, logins *login.Service, accounts *ac
 		Limits:   limits,
 		Audit:    i.recorder,
 		Metrics:  i.metrics.site,
+		Tracer:   i.traces.tracer(),
 		Logger:   i.logger,
 	}, nil
 }
@@ -259,6 +262,22 @@ func instanceName(cfg config.Config) string {
 func (i *instance) notify(ctx context.Context, id login.ID) error {
 	i.hub.Wake(login.Hint{ID: id, Since: login.ArrivedAt(ctx)})
 	return i.notifier.Notify(ctx, id)
+}
+
+// step, called and pushed hear of what is over, for the metrics and the traces.
+func (i *instance) step(ctx context.Context, s login.Step) {
+	i.metrics.step(s)
+	i.traces.step(ctx, s)
+}
+
+func (i *instance) called(ctx context.Context, c wechat.Call) {
+	i.metrics.called(c)
+	i.traces.called(ctx, c)
+}
+
+func (i *instance) pushed(l login.Login, since time.Time) {
+	i.metrics.pushed(l)
+	i.traces.pushed(l, since)
 }
 
 // ready tells what keeps this instance from being sent browsers.

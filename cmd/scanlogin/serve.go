@@ -40,7 +40,12 @@ func (p program) serve(ctx context.Context, cfg config.Config, migrate bool) err
 			return err
 		}
 	}
-	i, err := newInstance(ctx, cfg, logger)
+	t, err := newTraces(ctx, p.lookup, logger)
+	if err != nil {
+		return err
+	}
+	defer t.stop(ctx)
+	i, err := newInstance(ctx, cfg, t, logger)
 	if err != nil {
 		return err
 	}

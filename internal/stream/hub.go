@@ -39,8 +39,9 @@ type Config struct {
 	// Gone is told of streams of waiting logins that left and stayed away for Grace: one
 	// entry a stream, each at most once, even where Gone fails.
 	Gone func(context.Context, []login.Ref) error
-	// Pushed, where it isn't nil, hears of each login whose streams here were told its state.
-	Pushed func(l login.Login)
+	// Pushed, where it isn't nil, hears of each login whose streams here were told its state,
+	// and since when that was under way, as the hint said; the zero time where none did.
+	Pushed func(l login.Login, since time.Time)
 	// Took, where it isn't nil, hears how long it took to tell a login's streams: from the
 	// time that the hint had, by the clock of where it came from. Neither may block.
 	Took func(time.Duration)

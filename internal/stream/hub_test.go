@@ -251,7 +251,7 @@ func TestLookFailureLosesNoWake(t *testing.T) {
 func TestHowLongItTookIsMeasuredOnce(t *testing.T) {
 	var took []time.Duration
 	var told []login.State
-	config := Config{Took: func(d time.Duration) { took = append(took, d) }, Pushed: func(l login.Login) { told = append(told, l.State) }}
+	config := Config{Took: func(d time.Duration) { took = append(took, d) }, Pushed: func(l login.Login, _ time.Time) { told = append(told, l.State) }}
 	inBubble(t, config, func(t *testing.T, h *Hub, r *rows, _ tap) {
 		for n := range byte(4) {
 			h.openIn(r, waiting(n+1))

@@ -161,7 +161,7 @@ func (k *looker) pushed(l login.Login, streams int, since time.Time) {
 	}
 	k.config.Logger.LogAttrs(context.Background(), slog.LevelInfo, "login pushed", attrs...)
 	if k.config.Pushed != nil {
-		k.config.Pushed(l)
+		k.config.Pushed(l, since)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
+	"go.opentelemetry.io/otel/trace"
 
 	"scanlogin/internal/audit"
 	"scanlogin/internal/login"
@@ -25,6 +26,9 @@ func (s *Server) Handler() (http.Handler, error) {
 	e := echo.New()
 	e.HTTPErrorHandler = s.answerError
 	e.IPExtractor = s.extractIP
+	if s.Tracer != nil {
+		e.Use(s.trace)
+	}
 	e.Use(s.logRequests, s.recover(), s.guard)
 
 	get(e, "/", s.home)
@@ -183,6 +187,9 @@ func (s *Server) logRequests(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		if id, ok := c.Get("login").(login.ID); ok && id != (login.ID{}) {
 			line = append(line, slog.String("login", id.Short()))
+		}
+		if span := trace.SpanContextFromContext(r.Context()); span.IsSampled() {
+			line = append(line, slog.String("trace_id", span.TraceID().String()))
 		}
 		s.Logger.LogAttrs(r.Context(), slog.LevelInfo, "request", line...)
 		return nil

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"github.com/labstack/echo/v4"
+	"go.opentelemetry.io/otel/trace"
 
 	"scanlogin/internal/account"
 	"scanlogin/internal/audit"
@@ -55,6 +56,7 @@ type Server struct {
 	Limits     *limit.Limiter                                     // nil: everybody may do everything
 	Audit      *audit.Recorder                                    // hears what was refused; nil: nobody does
 	Metrics    *Metrics                                           // nil: nobody asks for them
+	Tracer     trace.Tracer                                       // nil: no traces
 	Logger     *slog.Logger
 
 	assets   assets
