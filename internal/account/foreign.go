@@ -59,7 +59,7 @@ func (s *Service) verifyForeign(ctx context.Context, name, password string) (Use
 		id = s.decoyID(ctx)
 	}
 	right, err := s.Users.Check(ctx, id, password)
-	if there && err != nil {
+	if err != nil {
 		return User{}, unanswered(err)
 	}
 	if !there || !right {
@@ -68,13 +68,16 @@ func (s *Service) verifyForeign(ctx context.Context, name, password string) (Use
 	return s.keep(ctx, user)
 }
 
-// refuse is [ErrCredentials] for a name that nobody has, after what it would have taken.
+// refuse is [ErrCredentials] for a name that nobody has, after what it would have taken;
+// [ErrUnanswered] where that takes too long, as it would have.
 func (s *Service) refuse(ctx context.Context, password string) error {
 	id := s.decoyID(ctx)
 	if _, err := s.Users.ByID(ctx, id); err != nil {
-		s.decoy.Store(nil) // gone itself
+		s.decoy.Store(nil) // gone itself, or no ID that they know
 	}
-	_, _ = s.Users.Check(ctx, id, password)
+	if _, err := s.Users.Check(ctx, id, password); err != nil {
+		return unanswered(err)
+	}
 	return ErrCredentials
 }
 

@@ -60,9 +60,10 @@ func (m *memory) EndSessions(_ context.Context, userID int64) error {
 
 // members is a users' table of somebody else, which writes down what it is asked.
 type members struct {
-	rows  map[string]*member // by login name
-	away  error              // the answer to everything
-	asked []string
+	rows    map[string]*member // by login name
+	away    error              // the answer
+	awayFor string             // to this alone; empty: to everything
+	asked   []string
 }
 
 type member struct {
@@ -73,6 +74,9 @@ type member struct {
 
 func (m *members) note(ctx context.Context, what, about string) error {
 	m.asked = append(m.asked, what+" "+about)
+	if m.awayFor != "" && m.awayFor != what {
+		return ctx.Err()
+	}
 	return errors.Join(m.away, ctx.Err())
 }
 
@@ -149,8 +153,13 @@ func TestVerifyForeign(t *testing.T) {
 		t.Errorf("under another name: %+v, %v, was %+v", again, err, ann)
 	}
 	users.away = errors.New("gone fishing")
-	if _, err := service.Verify(t.Context(), "ann", "horse of ann"); !errors.Is(err, ErrUnanswered) || errors.Is(err, ErrCredentials) {
-		t.Errorf("without an answer: %v", err)
+	for _, c := range []struct{ away, name string }{
+		{"id of", "ann"}, {"id of", "nobody"}, {"user", "ann"}, {"password of", "ann"}, {"password of", "nobody"},
+	} {
+		users.awayFor = c.away
+		if _, err := service.Verify(t.Context(), c.name, "horse of ann"); !errors.Is(err, ErrUnanswered) || errors.Is(err, ErrCredentials) {
+			t.Errorf("without an answer to the %s %s: %v", c.away, c.name, err)
+		}
 	}
 }
 

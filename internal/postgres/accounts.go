@@ -130,7 +130,7 @@ func (s Accounts) ForeignID(ctx context.Context, userID int64) (string, error) {
 	return id, err
 }
 
-// SomeForeignID finds the ID of whoever of the team's own users came last.
+// SomeForeignID finds the ID of any of the team's own users, or nothing.
 func (s Accounts) SomeForeignID(ctx context.Context) (string, error) {
 	id, err := s.DB.Queries.SomeForeignID(ctx)
 	if errors.Is(err, pgx.ErrNoRows) {

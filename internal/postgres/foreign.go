@@ -193,17 +193,25 @@ func told(q query, err error) error {
 		return fmt.Errorf("%s: %w", q.setting, err)
 	}
 	c := &complaint{setting: q.setting, code: e.Code}
-	if slices.Contains([]string{"25", "42", "53", "57"}, e.Code[:2]) { // state, rights and syntax, resources, cancelled
+	if slices.Contains([]string{"25", "42", "53", "57"}, class(e.Code)) { // state, rights and syntax, resources, cancelled
 		c.words = e.Message + ", "
 	}
 	return c
 }
 
+// Classes of SQLSTATE.
+const (
+	dataException = "22"
+	raised        = "P0" // by a function's own RAISE
+)
+
+func class(code string) string { return code[:min(2, len(code))] }
+
 // cannotTake says that it is about a value: "al" for a number, a letter that their database
 // doesn't have, a hash that is none. Who typed that isn't there.
 func (u *Users) cannotTake(ctx context.Context, err error) bool {
 	c, ok := errors.AsType[*complaint](err)
-	if !ok || !strings.HasPrefix(c.code, "22") { // data exception
+	if !ok || class(c.code) != dataException {
 		return false
 	}
 	u.logger.WarnContext(ctx, "a statement can't take a value, which counts as nobody's", "setting", c.setting, "sqlstate", c.code)
@@ -245,7 +253,7 @@ func (u *Users) try(ctx context.Context, q query) error {
 		return err
 	case e.Code == readOnlyTransaction:
 		return fmt.Errorf("may only read: %s", e.Message)
-	case slices.Contains([]string{"22", "P0"}, e.Code[:2]):
+	case class(e.Code) == dataException || class(e.Code) == raised:
 		return nil
 	}
 	return fmt.Errorf("can't be used: %s (SQLSTATE %s)", e.Message, e.Code)

@@ -411,6 +411,14 @@ func TestNamesOfForeignUsersCollideWithNobodys(t *testing.T) {
 func TestOneForeignUserAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
+	some := func(want string) {
+		t.Helper()
+		if id, err := w.accounts.SomeForeignID(t.Context()); id != want || err != nil {
+			t.Errorf("some user is %q, %v, want %q", id, err, want)
+		}
+	}
+	w.account("ours")
+	some("")
 	ids := make([]int64, 16)
 	atOnce(len(ids), func(i int) {
 		u, err := w.accounts.KeepForeign(t.Context(), account.Foreign{ID: "1", Name: fmt.Sprint("name ", i%3)})
@@ -424,6 +432,7 @@ func TestOneForeignUserAtOnce(t *testing.T) {
 			t.Fatalf("one user is %v", ids)
 		}
 	}
+	some("1")
 }
 
 // Another version is another password: what was proved before is worth nothing.

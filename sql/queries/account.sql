@@ -116,5 +116,6 @@ SELECT id, external_name, created_at FROM scanlogin.account WHERE external_id = 
 SELECT coalesce(external_id, '')::text AS external_id FROM scanlogin.account WHERE id = @id;
 
 -- name: SomeForeignID :one
+-- Whichever the index has first.
 SELECT coalesce(external_id, '')::text AS external_id FROM scanlogin.account
-WHERE external_id IS NOT NULL ORDER BY id DESC LIMIT 1;
+WHERE external_id IS NOT NULL ORDER BY external_id LIMIT 1;

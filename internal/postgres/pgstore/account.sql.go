@@ -390,9 +390,10 @@ func (q *Queries) SetPassword(ctx context.Context, arg SetPasswordParams) (int64
 
 const someForeignID = `-- name: SomeForeignID :one
 SELECT coalesce(external_id, '')::text AS external_id FROM scanlogin.account
-WHERE external_id IS NOT NULL ORDER BY id DESC LIMIT 1
+WHERE external_id IS NOT NULL ORDER BY external_id LIMIT 1
 `
 
+// Whichever the index has first.
 func (q *Queries) SomeForeignID(ctx context.Context) (string, error) {
 	row := q.db.QueryRow(ctx, someForeignID)
 	var external_id string

@@ -1157,6 +1157,10 @@ SELECT pg_current_snapshot()::text AS snapshot;
 SELECT coalesce(external_id, '')::text AS external_id FROM scanlogin.account
 WHERE external_id IS NOT NULL ORDER BY id DESC LIMIT 1;
 
+-- name: SomeForeignID
+SELECT coalesce(external_id, '')::text AS external_id FROM scanlogin.account
+WHERE external_id IS NOT NULL ORDER BY external_id LIMIT 1;
+
 -- name: StartTokenFetch
 UPDATE scanlogin.wechat_account SET fetching_until = now() + $1::interval
 WHERE appid = $2 AND renew_at <= now() AND fetching_until <= now()
