@@ -7,8 +7,10 @@ SELECT u.kind, u.detail, a.id, a.shown_name, nullif(u.person, ''), nullif(u.addr
 FROM (
     SELECT unnest(@kinds::text[]) AS kind, unnest(@details::text[]) AS detail, unnest(@accounts::text[]) AS account,
         unnest(@persons::text[]) AS person, unnest(@addresses::text[]) AS address,
-        unnest(@browsers::text[]) AS browser, unnest(@places::text[]) AS place, unnest(@times::integer[]) AS times
-) u LEFT JOIN scanlogin.account a ON u.account <> '' AND lower(a.name) = lower(u.account);
+        unnest(@browsers::text[]) AS browser, unnest(@places::text[]) AS place, unnest(@times::integer[]) AS times,
+        generate_subscripts(@kinds::text[], 1) AS place_in_line
+) u LEFT JOIN scanlogin.account a ON u.account <> '' AND lower(a.name) = lower(u.account)
+ORDER BY u.place_in_line;
 
 -- name: AuditLog :many
 -- The newest of the rows that are asked for, the oldest first. What isn't asked about is

@@ -104,8 +104,10 @@ SELECT u.kind, u.detail, a.id, a.shown_name, nullif(u.person, ''), nullif(u.addr
 FROM (
     SELECT unnest($2::text[]) AS kind, unnest($3::text[]) AS detail, unnest($4::text[]) AS account,
         unnest($5::text[]) AS person, unnest($6::text[]) AS address,
-        unnest($7::text[]) AS browser, unnest($8::text[]) AS place, unnest($9::integer[]) AS times
+        unnest($7::text[]) AS browser, unnest($8::text[]) AS place, unnest($9::integer[]) AS times,
+        generate_subscripts($2::text[], 1) AS place_in_line
 ) u LEFT JOIN scanlogin.account a ON u.account <> '' AND lower(a.name) = lower(u.account)
+ORDER BY u.place_in_line
 `
 
 type NoteRefusalsParams struct {

@@ -864,6 +864,17 @@ FROM (
         unnest($7::text[]) AS browser, unnest($8::text[]) AS place, unnest($9::integer[]) AS times
 ) u LEFT JOIN scanlogin.account a ON u.account <> '' AND lower(a.name) = lower(u.account);
 
+-- name: NoteRefusals
+INSERT INTO scanlogin.audit (kind, detail, account_id, account, person, address, browser, place, instance, times)
+SELECT u.kind, u.detail, a.id, a.shown_name, nullif(u.person, ''), nullif(u.address, '')::inet, u.browser, u.place, $1, u.times
+FROM (
+    SELECT unnest($2::text[]) AS kind, unnest($3::text[]) AS detail, unnest($4::text[]) AS account,
+        unnest($5::text[]) AS person, unnest($6::text[]) AS address,
+        unnest($7::text[]) AS browser, unnest($8::text[]) AS place, unnest($9::integer[]) AS times,
+        generate_subscripts($2::text[], 1) AS place_in_line
+) u LEFT JOIN scanlogin.account a ON u.account <> '' AND lower(a.name) = lower(u.account)
+ORDER BY u.place_in_line;
+
 -- name: NoticesOf
 SELECT id, kind, at, browser, place FROM scanlogin.notice
 WHERE account_id = $1 AND (openids = '{}' OR at <= now() - $2::interval)
