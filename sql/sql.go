@@ -12,6 +12,11 @@ import "embed"
 //go:embed schema.sql
 var Schema string
 
+// Grants gives the role scanlogin_service what the service needs, and nothing else.
+//
+//go:embed grants.sql
+var Grants string
+
 // Migrations are the goose migrations, in the folder migrations.
 //
 //go:embed migrations/*.sql

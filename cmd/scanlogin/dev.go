@@ -108,7 +108,8 @@ func (p program) dev(ctx context.Context, cfg config.Config, o devOptions) (err 
 	defer func() { err = errors.Join(err, pg.Stop(context.WithoutCancel(ctx))) }()
 
 	cfgs := devConfigs(cfg, o, pg.URL("postgres"), phone.addr())
-	if err := postgres.Migrate(ctx, cfgs[0].DatabaseURL.Reveal(), cfg.DatabaseSchema); err != nil {
+	// Here one role does everything.
+	if err := postgres.Migrate(ctx, cfgs[0].DatabaseURL.Reveal(), cfg.DatabaseSchema, ""); err != nil {
 		return err
 	}
 	// Both in turn, so that the one that hears of a scan is often not the one that shows the code.

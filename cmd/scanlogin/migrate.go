@@ -19,6 +19,7 @@ func migrateCommand() command {
 		if err != nil {
 			return err
 		}
+		m.ServiceRole = cfg.DatabaseServiceRole
 		defer func() { err = errors.Join(err, m.Close()) }()
 		if args[0] == "up" || args[0] == "down" { // their lock lives in a session
 			if err := postgres.CheckListen(ctx, cfg.DatabaseURL.Reveal(), cfg.DatabaseListenURL.Reveal()); err != nil {

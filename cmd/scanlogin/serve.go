@@ -36,7 +36,7 @@ func (p program) serve(ctx context.Context, cfg config.Config, migrate bool) err
 	}
 	if migrate {
 		// The direct connection: the lock that keeps instances apart lives in a session.
-		if err := postgres.Migrate(ctx, cfg.DatabaseListenURL.Reveal(), cfg.DatabaseSchema); err != nil {
+		if err := postgres.Migrate(ctx, cfg.DatabaseListenURL.Reveal(), cfg.DatabaseSchema, cfg.DatabaseServiceRole); err != nil {
 			return err
 		}
 	}

@@ -53,6 +53,9 @@ func (l *loader) checkDatabase(c *Config) {
 	}
 	l.checkConnection("DATABASE_URL", c.DatabaseURL)
 	l.checkConnection("DATABASE_LISTEN_URL", c.DatabaseListenURL)
+	if !regexp.MustCompile(`^[!-~]{0,63}$`).MatchString(c.DatabaseServiceRole) {
+		l.refuse("DATABASE_SERVICE_ROLE", "is %s, which is not up to 63 printable characters of ASCII without spaces", shown(c.DatabaseServiceRole))
+	}
 	if !regexp.MustCompile(`^[a-z_][a-z0-9_]{0,40}$`).MatchString(c.DatabaseSchema) {
 		l.refuse("DATABASE_SCHEMA", "is %s, which is not 1 to 41 of a-z, 0-9 and _, not beginning with a digit", shown(c.DatabaseSchema))
 	}

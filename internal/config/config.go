@@ -24,6 +24,8 @@ type Config struct {
 	DatabaseListenURL Secret `env:"DATABASE_LISTEN_URL" groups:"database" shown:"DATABASE_URL" example:"postgres://scanlogin:PASSWORD@db.example.com:5432/scanlogin" meaning:"the direct connection for LISTEN, where DATABASE_URL goes through a pooler"`
 	DatabaseSchema    string `env:"DATABASE_SCHEMA" groups:"database" envDefault:"scanlogin" example:"scanlogin" meaning:"the schema that holds every table and function"`
 
+	DatabaseServiceRole string `env:"DATABASE_SERVICE_ROLE" groups:"database" example:"scanlogin_service" meaning:"the role that instances connect as, where another owns the tables: migrate up gives it what it needs"`
+
 	Instance string `env:"INSTANCE" groups:"deeds" shown:"the host's name" example:"login-1" meaning:"what this instance is called, for the operator and in the audit log"`
 
 	Accounts           string `env:"ACCOUNTS" groups:"accounts" envDefault:"builtin" example:"builtin" meaning:"builtin: users are kept here; sql: they are your own, looked up by the statements below (docs/accounts.md)"`

@@ -157,6 +157,7 @@ func TestGoodValues(t *testing.T) {
 		"LIMIT_POOL_SHARE":        {"0", func(c *Config) { c.LimitPoolShare = 0 }},
 		"LIMIT_TABS":              {"0", func(c *Config) { c.LimitTabs = 0 }},
 		"AUDIT_KEEP":              {"4320h", func(c *Config) { c.AuditKeep = 4320 * time.Hour }},
+		"DATABASE_SERVICE_ROLE":   {"scanlogin_service", func(c *Config) { c.DatabaseServiceRole = "scanlogin_service" }},
 		"INSTANCE":                {"login-1", func(c *Config) { c.Instance = "login-1" }},
 		"LOG_LEVEL":               {"debug", func(c *Config) { c.LogLevel = slog.LevelDebug }},
 		"LOG_FORMAT":              {"json", func(c *Config) { c.LogFormat = "json" }},

@@ -23,10 +23,10 @@ import (
 	"scanlogin/internal/wechatsim"
 )
 
-// logged is what `scanlogin audit` shows with these flags.
+// logged is what `scanlogin audit` shows the owner with these flags.
 func (w *world) logged(t testing.TB, flags ...string) (rows []audit.Row) {
 	t.Helper()
-	r := w.command(t, "", append([]string{"audit", "--json"}, flags...)...)
+	r := run(t, w.owned(), "", append([]string{"audit", "--json"}, flags...)...)
 	if r.code != 0 || r.stderr != "" {
 		t.Fatalf("audit %q: exit %d: %s", flags, r.code, r.stderr)
 	}
@@ -57,7 +57,7 @@ type follower struct {
 func (w *world) follow(t testing.TB) *follower {
 	t.Helper()
 	cmd := exec.Command(binary, "audit", "--follow", "--json", "--since", "1h")
-	cmd.Env, cmd.SysProcAttr = w.settings.environ(), dieWithParent()
+	cmd.Env, cmd.SysProcAttr = w.owned().environ(), dieWithParent()
 	var complaints output
 	cmd.Stderr = &complaints
 	out, err := cmd.StdoutPipe()
@@ -491,7 +491,7 @@ func TestAuditCommand(t *testing.T) {
 		}
 	}
 
-	r := w.command(t, "", "audit", "--kind", "login")
+	r := run(t, w.owned(), "", "audit", "--kind", "login")
 	lines := strings.Split(strings.TrimSpace(r.stdout), "\n")
 	if r.code != 0 || len(lines) != 3 || !strings.HasPrefix(lines[0], "TIME ") ||
 		!strings.Contains(lines[1], "login            bind           alice            "+person+" "+login[:8]) ||
@@ -501,7 +501,7 @@ func TestAuditCommand(t *testing.T) {
 	for _, bad := range []string{
 		"--kind=nothing", "--since=soon", "--until=later", "--address=here", "--login=xyz", "--limit=-1", "--follow --until=1h", "up", "--no-such-flag",
 	} {
-		if r := w.command(t, "", append([]string{"audit"}, strings.Fields(bad)...)...); r.code != 2 || r.stdout != "" || !oneLine(r.stderr) {
+		if r := run(t, w.owned(), "", append([]string{"audit"}, strings.Fields(bad)...)...); r.code != 2 || r.stdout != "" || !oneLine(r.stderr) {
 			t.Errorf("audit %s: %+v", bad, r)
 		}
 	}

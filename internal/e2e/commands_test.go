@@ -98,7 +98,10 @@ func TestWeChatSimulateCommand(t *testing.T) {
 
 func TestMigrateCommand(t *testing.T) {
 	t.Parallel()
-	env := settings{"DATABASE_URL": postgrestest.NewDatabase(t)}
+	env := settings{
+		"DATABASE_URL":          postgrestest.As(postgrestest.NewDatabase(t), postgrestest.Owner),
+		"DATABASE_SERVICE_ROLE": postgrestest.Service,
+	}
 	migrate := func(what string) result {
 		t.Helper()
 		r := run(t, env, "", "migrate", what)
@@ -256,10 +259,10 @@ func TestPoolSizeInTheDatabaseURL(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{stopped: true})
 	glue := "?"
-	if strings.Contains(w.database, "?") {
+	if strings.Contains(w.settings["DATABASE_URL"], "?") {
 		glue = "&"
 	}
-	w.settings["DATABASE_URL"] = w.database + glue + "pool_max_conns=4"
+	w.settings["DATABASE_URL"] += glue + "pool_max_conns=4"
 	w.a.start()
 	w.a.awaitReady()
 	newBrowser(t, w).events(w.a).code()

@@ -186,9 +186,9 @@ func TestShutdownWithoutADatabaseEndsInTime(t *testing.T) {
 func TestBehindATransactionPooler(t *testing.T) {
 	t.Parallel()
 	direct := postgrestest.NewDatabase(t)
-	pooled := postgrestest.NewPooler(t, direct)
+	pooled := postgrestest.NewPooler(t, postgrestest.As(direct, postgrestest.Service))
 	w := newWorld(t, options{database: direct, pushTo: []int{1}, settings: settings{
-		"DATABASE_URL": pooled + "&default_query_exec_mode=exec", "DATABASE_LISTEN_URL": direct,
+		"DATABASE_URL": pooled + "&default_query_exec_mode=exec", "DATABASE_LISTEN_URL": postgrestest.As(direct, postgrestest.Service),
 	}})
 	who := w.boundPerson(t, "alice")
 	for range 5 {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"maps"
 	"net/http"
 	"os"
 	"strconv"
@@ -91,6 +92,12 @@ func TestInstancesStartAtOnceOnAnEmptyDatabase(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{stopped: true})
 	w.sql("DROP SCHEMA scanlogin CASCADE")
+	env := settings{"ADDR": w.a.addr, "OPS_ADDR": ""}
+	maps.Copy(env, w.settings)
+	if r := run(t, env, "", "serve"); r.code != 1 || !oneLine(r.stderr) || !strings.Contains(r.stderr, "its owner has to run scanlogin migrate up") {
+		t.Errorf("without the right to make anything: %+v", r)
+	}
+	w.settings = w.owned() // one role for everything will do
 	w.a.start()
 	w.b.start()
 	w.a.awaitReady()
@@ -124,7 +131,7 @@ func TestServeLeavesMigratingToADeployStep(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, options{stopped: true})
 	w.sql("DROP SCHEMA scanlogin CASCADE")
-	if r := w.command(t, "", "migrate", "up"); r.code != 0 || !strings.Contains(r.stdout, "applied") {
+	if r := w.migrate(t, "up"); !strings.Contains(r.stdout, "applied") {
 		t.Fatalf("migrate up: %+v", r)
 	}
 	for _, i := range []*instance{w.a, w.b} {
@@ -133,19 +140,54 @@ func TestServeLeavesMigratingToADeployStep(t *testing.T) {
 	}
 	newBrowser(t, w).events(w.a).code()
 	// An instance is not ready while the schema is behind.
-	if r := w.command(t, "", "migrate", "down"); r.code != 0 {
-		t.Fatalf("migrate down: %+v", r)
-	}
+	w.migrate(t, "down")
 	eventually(t, "not ready without the newest migration", func() bool { return w.a.ready() == http.StatusServiceUnavailable })
-	if r := w.command(t, "", "migrate", "up"); r.code != 0 {
-		t.Fatalf("migrate up: %+v", r)
-	}
+	w.migrate(t, "up")
 	w.a.awaitReady()
+}
+
+// With nothing pending an instance starts as the service's role whether or not it is told to
+// migrate; else it says who has to.
+func TestTheServiceLeavesMigratingToTheOwner(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, options{stopped: true})
+	w.settings["DATABASE_SERVICE_ROLE"] = postgrestest.Service // the same settings for all
+	w.a.start()
+	w.b.start("--migrate=false")
+	w.a.awaitReady()
+	w.b.awaitReady()
+	newBrowser(t, w).events(w.a).code()
+	if n := w.count("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'scanlogin%' AND usename <> '" + postgrestest.Service + "'"); n != 0 {
+		t.Errorf("%d connections are somebody else's", n)
+	}
+	w.a.stop()
+	w.b.stop()
+	w.migrate(t, "down")
+	env := settings{"ADDR": w.a.addr, "OPS_ADDR": w.a.ops}
+	maps.Copy(env, w.settings)
+	for _, args := range [][]string{{"serve"}, {"serve", "--migrate=false"}, {"migrate", "up"}} {
+		r := run(t, env, "", args...)
+		if r.code != 1 || !oneLine(r.stderr) || !strings.Contains(r.stderr, "scanlogin migrate up") || !strings.Contains(r.stderr, "owner") {
+			t.Errorf("%q: %+v", args, r)
+		}
+	}
+	owned := w.owned()
+	owned["DATABASE_SERVICE_ROLE"] = "nobody-made-it"
+	if r := run(t, owned, "", "migrate", "up"); r.code != 1 || !oneLine(r.stderr) || !strings.Contains(r.stderr, `CREATE ROLE "nobody-made-it" LOGIN`) {
+		t.Errorf("without the role: %+v", r)
+	}
+	w.migrate(t, "up")
+	if r := w.command(t, "", "audit"); r.code != 1 || !oneLine(r.stderr) || !strings.Contains(r.stderr, "owner") {
+		t.Errorf("the service reads the log: %+v", r)
+	}
+	w.a.restart(nil)
+	w.account(t, "alice")
 }
 
 func TestDatabaseOutageLosesNoLogin(t *testing.T) {
 	t.Parallel()
 	server := postgrestest.NewServer(t, nil)
+	postgrestest.Migrate(t, server.URL("postgres"))
 	w := newWorld(t, options{database: server.URL("postgres"), settings: settings{"SCENE_GRACE": "1s"}})
 	who := w.boundPerson(t, "alice")
 	b := newBrowser(t, w)

@@ -47,7 +47,7 @@ type options struct {
 	pushURL  string   // where it pushes to instead, by way of pushHTTP
 	pushHTTP *http.Client
 	stopped  bool   // the test starts the instances itself
-	database string // empty: a fresh one on the server that the tests share
+	database string // with the roles of postgrestest; empty: a fresh one on the server that the tests share
 	mode     wechatsim.Mode
 	retryGap time.Duration // of WeChat's pushes; 0: a tenth of a second
 }
@@ -55,7 +55,7 @@ type options struct {
 // world is everything that a login needs: a database, WeChat, and instances A and B.
 type world struct {
 	t        testing.TB
-	database string
+	database string // for the superuser; instances come as another role
 	sim      *wechatsim.Server
 	settings settings
 	a, b     *instance
@@ -76,7 +76,7 @@ func newWorld(t testing.TB, o options) *world {
 	w.a, w.b = newInstance(w, "A"), newInstance(w, "B")
 	w.front = newFront(t, w.a.addr, w.b.addr)
 	w.settings = settings{
-		"DATABASE_URL": w.database, "PUBLIC_URL": "http://" + w.front.addr(), "RATE_LIMITS": "off",
+		"DATABASE_URL": postgrestest.As(w.database, postgrestest.Service), "PUBLIC_URL": "http://" + w.front.addr(), "RATE_LIMITS": "off",
 		"WECHAT_APP_ID": appID, "WECHAT_APP_SECRET": appSecret, "WECHAT_TOKEN": token,
 		"SCENE_POOL": "500", "LOG_LEVEL": "debug", "LOG_FORMAT": "text",
 		"DRAIN_WINDOW":    "1s", // nobody here needs longer to notice
@@ -85,6 +85,9 @@ func newWorld(t testing.TB, o options) *world {
 	maps.Copy(w.settings, o.settings)
 	w.settings["WECHAT_API_URL"] = w.startWeChat(o).URL
 	t.Cleanup(w.close)
+	if o.settings["DATABASE_SCHEMA"] != "" {
+		w.migrate(t, "up")
+	}
 	if !o.stopped {
 		w.a.start()
 		w.b.start()
@@ -212,6 +215,25 @@ func (w *world) boundPerson(t testing.TB, name string) wechatsim.User {
 type result struct {
 	code           int
 	stdout, stderr string
+}
+
+// owned are the settings of whoever owns the tables.
+func (w *world) owned() settings {
+	s := maps.Clone(w.settings)
+	s["DATABASE_URL"] = postgrestest.As(w.database, postgrestest.Owner)
+	s["DATABASE_SERVICE_ROLE"] = postgrestest.Service
+	delete(s, "DATABASE_LISTEN_URL")
+	return s
+}
+
+// migrate is the deploy step.
+func (w *world) migrate(t testing.TB, what string) result {
+	t.Helper()
+	r := run(t, w.owned(), "", "migrate", what)
+	if r.code != 0 || r.stderr != "" {
+		t.Fatalf("migrate %s: %+v", what, r)
+	}
+	return r
 }
 
 // command runs scanlogin with the world's settings to its end.

@@ -2,7 +2,10 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"scanlogin/internal/audit"
 	"scanlogin/internal/postgres/pgstore"
@@ -51,6 +54,9 @@ func (a Audit) Rows(ctx context.Context, f audit.Filter, seen audit.Moment) ([]a
 		Kind: string(f.Kind), Account: f.Account, Login: f.Login, Network: network,
 		Instance: f.Instance, Person: f.Person, Openid: f.OpenID, Most: f.Most,
 	})
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == insufficientPrivilege {
+		return nil, "", fmt.Errorf("reading the audit log: %w: the service doesn't read it; its owner does", err)
+	}
 	if err != nil {
 		return nil, "", fmt.Errorf("reading the audit log: %w", err)
 	}

@@ -14,9 +14,16 @@ import (
 	"scanlogin/internal/audit"
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres"
+	"scanlogin/internal/postgres/postgrestest"
 )
 
-func (w *world) log() postgres.Audit { return postgres.Audit{DB: w.db} }
+// log is for the owner: the service doesn't read it.
+func (w *world) log() postgres.Audit {
+	w.t.Helper()
+	db := must(postgres.Open(w.t.Context(), postgrestest.As(w.url, postgrestest.Owner), postgrestest.Schema))(w.t)
+	w.t.Cleanup(db.Close)
+	return postgres.Audit{DB: db}
+}
 
 // all asks for the whole log.
 func all() audit.Filter {
@@ -186,7 +193,7 @@ func TestRefusalsAreWrittenWithoutWhatWasTyped(t *testing.T) {
 	w.db.Instance = "here"
 	w.account("Ann")
 	from := audit.Where{Addr: netip.MustParseAddr("::ffff:192.0.2.1"), Browser: "Firefox", Place: "上海"}
-	w.ok(w.log().Write(t.Context(), []audit.Counted{
+	w.ok(postgres.Audit{DB: w.db}.Write(t.Context(), []audit.Counted{
 		{Event: audit.Event{Kind: audit.SignInFailed, Detail: "login", Account: "aNN", Where: from}, Times: 3},
 		{Event: audit.Event{Kind: audit.SignInFailed, Detail: "login", Account: "a password in the wrong field", Where: from}, Times: 1},
 		{Event: audit.Event{Kind: audit.Limited, Detail: "scans", Person: audit.Person(appID, "an openid")}, Times: 1},
@@ -255,10 +262,11 @@ func TestAuditFilters(t *testing.T) {
 func TestWhoFollowsTheLogSeesEachRowOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
+	log := w.log()
 	var seen audit.Moment
 	next := func(want ...string) {
 		t.Helper()
-		rows, upto, err := w.log().Rows(t.Context(), all(), seen)
+		rows, upto, err := log.Rows(t.Context(), all(), seen)
 		w.ok(err)
 		var got []string
 		for _, r := range rows {
@@ -301,8 +309,7 @@ func TestManyWritersAndOneWhoFollows(t *testing.T) {
 	t.Parallel()
 	const writers, each = 8, 50
 	w := newWorld(t, 1)
-	db := w.instance()
-	log := postgres.Audit{DB: db}
+	log := w.log()
 	rows, seen, err := log.Rows(t.Context(), all(), "")
 	w.ok(err)
 	done := make(chan struct{})

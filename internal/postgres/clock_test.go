@@ -71,6 +71,8 @@ func (w *world) newClock() clock {
 	w.exec("CREATE SCHEMA clock")
 	w.exec("CREATE TABLE clock.ahead AS SELECT interval '0' AS by")
 	w.exec("CREATE FUNCTION clock.now() RETURNS timestamptz STABLE LANGUAGE sql AS 'SELECT pg_catalog.now() + by FROM clock.ahead'")
+	w.exec("GRANT USAGE ON SCHEMA clock TO PUBLIC")
+	w.exec("GRANT SELECT ON clock.ahead TO PUBLIC")
 	w.exec("ALTER DATABASE " + pgx.Identifier{get[string](w, "SELECT current_database()::text")}.Sanitize() + " SET search_path = clock, pg_catalog")
 	w.db = w.instance()
 	w.logins.DB, w.accounts.DB = w.db, w.db

@@ -12,16 +12,13 @@ import (
 
 	"scanlogin/internal/devpg"
 	"scanlogin/internal/login"
-	"scanlogin/internal/postgres"
 	"scanlogin/internal/postgres/postgrestest"
 )
 
 // worldOn is a world on servers of its own, which a test may end.
 func worldOn(t testing.TB, scenes int32, servers ...*devpg.Server) *world {
 	t.Helper()
-	if err := postgres.Migrate(t.Context(), servers[0].URL("postgres"), postgrestest.Schema); err != nil {
-		t.Fatal(err)
-	}
+	postgrestest.Migrate(t, servers[0].URL("postgres"))
 	return worldAt(t, devpg.URL("postgres", servers...), scenes)
 }
 

@@ -60,9 +60,10 @@ func worldAt(t testing.TB, url string, scenes int32) *world {
 // instance is one more that works on the same database.
 func (w *world) instance() *postgres.DB { return w.open(w.url) }
 
+// open is for the role that instances have; whatever else a test does it does as superuser.
 func (w *world) open(url string) *postgres.DB {
 	w.t.Helper()
-	db, err := postgres.Open(w.t.Context(), url, postgrestest.Schema)
+	db, err := postgres.Open(w.t.Context(), postgrestest.As(url, postgrestest.Service), postgrestest.Schema)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 	"scanlogin/internal/postgres/postgrestest"
 )
 
-const migrations = 11
+const migrations = 12
 
 // emptyDatabase is one without our schema.
 func emptyDatabase(t *testing.T) string {
@@ -168,7 +168,7 @@ func TestInstancesMigrateAtOnce(t *testing.T) {
 	t.Parallel()
 	url := emptyDatabase(t)
 	atOnce(6, func(int) {
-		if err := postgres.Migrate(t.Context(), url, "scanlogin"); err != nil {
+		if err := postgres.Migrate(t.Context(), url, "scanlogin", ""); err != nil {
 			t.Error(err)
 		}
 	})
@@ -215,7 +215,7 @@ func TestAnySchemaName(t *testing.T) {
 		}
 		must(migrator(t, url, name).Down(t.Context()))(t)
 	}
-	err := postgres.Migrate(t.Context(), url, "pg_scanlogin")
+	err := postgres.Migrate(t.Context(), url, "pg_scanlogin", "")
 	if err == nil || !strings.Contains(err.Error(), "pg_scanlogin") || !strings.Contains(err.Error(), "unacceptable schema name") {
 		t.Errorf("a name that PostgreSQL keeps for itself: %v", err)
 	}
@@ -243,12 +243,12 @@ func TestASchemaThatAnAdministratorMade(t *testing.T) {
 	q.Set("user", role)
 	u.RawQuery = q.Encode()
 
-	err := postgres.Migrate(t.Context(), u.String(), "scanlogin")
+	err := postgres.Migrate(t.Context(), u.String(), "scanlogin", "")
 	if err == nil || !strings.Contains(err.Error(), "creating the schema scanlogin") {
 		t.Errorf("a role that may create nothing: %v", err)
 	}
 	query(t, address, "CREATE SCHEMA scanlogin AUTHORIZATION "+role)
-	must(0, postgres.Migrate(t.Context(), u.String(), "scanlogin"))(t)
+	must(0, postgres.Migrate(t.Context(), u.String(), "scanlogin", ""))(t)
 	db := must(postgres.Open(t.Context(), u.String(), "scanlogin"))(t)
 	defer db.Close()
 	must(0, db.ResizePool(t.Context(), 10))(t)

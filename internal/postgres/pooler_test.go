@@ -18,7 +18,7 @@ import (
 // pooled is the database through pgbouncer, as its owner would write it.
 func (w *world) pooled() string {
 	w.t.Helper()
-	return postgrestest.NewPooler(w.t, w.url) + "&default_query_exec_mode=exec"
+	return postgrestest.NewPooler(w.t, postgrestest.As(w.url, postgrestest.Service)) + "&default_query_exec_mode=exec"
 }
 
 // Many browsers at three instances, and three connections to PostgreSQL: nobody's statement
@@ -113,7 +113,8 @@ func TestDurabilityIsNotMixedUpByAPooler(t *testing.T) {
 		CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 			UPDATE written SET got = current_setting('synchronous_commit') WHERE want = NEW.want;
 			RETURN NULL; END $$;
-		CREATE CONSTRAINT TRIGGER note AFTER INSERT ON written DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note()`)
+		CREATE CONSTRAINT TRIGGER note AFTER INSERT ON written DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note();
+		GRANT ALL ON written TO PUBLIC`)
 	pool := must(pgxpool.New(t.Context(), w.pooled()+"&pool_max_conns=16"))(t)
 	t.Cleanup(pool.Close)
 	relaxed := postgres.Relaxed(pool)

@@ -103,7 +103,7 @@ func (s *schema) qualify(statement string) string {
 func (s *schema) replace(text string) string {
 	quoted := pgx.Identifier{s.name}.Sanitize()
 	text = strings.ReplaceAll(text, schemaInFiles+".", quoted+".")
-	return strings.ReplaceAll(text, "CREATE SCHEMA "+schemaInFiles, "CREATE SCHEMA "+quoted)
+	return strings.ReplaceAll(text, "SCHEMA "+schemaInFiles, "SCHEMA "+quoted)
 }
 
 // qualified runs statements in a schema.

@@ -59,7 +59,7 @@ func startWorld(ctx context.Context, p plan) (w *world, err error) {
 		return nil, err
 	}
 	url := w.database.URL("postgres")
-	if err := postgres.Migrate(ctx, url, schema); err != nil {
+	if err := postgres.Migrate(ctx, url, schema, ""); err != nil {
 		return nil, err
 	}
 	if w.db, err = postgres.Open(ctx, url, schema); err != nil {

@@ -21,7 +21,7 @@ import (
 // transaction mode. It believes who somebody says to be, behind a folder that only its
 // user may enter.
 const pooled = `[databases]
-* = host=%[1]s port=%[2]d user=postgres
+* = host=%[1]s port=%[2]d user=%[4]s
 [pgbouncer]
 pool_mode = transaction
 default_pool_size = 3
@@ -33,7 +33,8 @@ auth_type = any
 `
 
 // NewPooler starts pgbouncer in transaction mode, with 3 connections, before the server of
-// this URL, and returns the URL of the same database through it. It ends with the test.
+// this URL, and returns the URL of the same database through it, for the same role. It
+// ends with the test.
 func NewPooler(t testing.TB, direct string) string {
 	t.Helper()
 	cfg, err := pgx.ParseConfig(direct)
@@ -50,7 +51,7 @@ func NewPooler(t testing.TB, direct string) string {
 		}
 	})
 	ini := filepath.Join(dir, "pgbouncer.ini")
-	if err := os.WriteFile(ini, fmt.Appendf(nil, pooled, cfg.Host, cfg.Port, dir), 0o644); err != nil {
+	if err := os.WriteFile(ini, fmt.Appendf(nil, pooled, cfg.Host, cfg.Port, dir, cfg.User), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	// As whom the server runs: pgbouncer refuses to be root, and has to reach its socket.

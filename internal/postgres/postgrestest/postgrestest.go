@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,6 +23,13 @@ import (
 
 // Schema is where the databases of this package have their tables.
 const Schema = "scanlogin"
+
+// The roles that there are beside the superuser: one owns the tables, the other has what
+// an instance needs.
+const (
+	Owner   = "scanlogin_owner"
+	Service = "scanlogin_service"
+)
 
 const (
 	template = "scanlogin_template"
@@ -56,7 +65,8 @@ func Main(m *testing.M) {
 }
 
 // NewDatabase returns the URL of a fresh database with all migrations applied in
-// Schema. It is dropped, with whoever is still connected, after the test.
+// Schema, for the superuser; [As] makes it one for somebody else. It is dropped, with
+// whoever is still connected, after the test.
 func NewDatabase(t testing.TB) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -66,7 +76,7 @@ func NewDatabase(t testing.TB) string {
 		t.Fatal(err)
 	}
 	name := fmt.Sprintf("test_%d", shared.databases.Add(1))
-	if err := execute(ctx, server, "CREATE DATABASE "+name+" TEMPLATE "+template+shared.strategy); err != nil {
+	if err := execute(ctx, server, "CREATE DATABASE "+name+" OWNER "+Owner+" TEMPLATE "+template+shared.strategy); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -77,6 +87,45 @@ func NewDatabase(t testing.TB) string {
 		}
 	})
 	return server.URL(name)
+}
+
+// As is a URL of this package for another role.
+func As(database, role string) string {
+	u, err := url.Parse(database)
+	if err != nil {
+		panic(err) // of this package, it is one
+	}
+	q := u.Query()
+	q.Set("user", role)
+	u.RawQuery = strings.ReplaceAll(q.Encode(), "+", "%20") // a plus is no space there
+	return u.String()
+}
+
+// Migrate makes the roles where they are missing, and brings a database to its schema: the
+// one at this URL, which is for the superuser.
+func Migrate(t testing.TB, database string) {
+	t.Helper()
+	if err := migrate(t.Context(), database); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// roles are for a whole server. The owner is the database's as well, as in the manual.
+const roles = `DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '` + Owner + `') THEN
+        CREATE ROLE ` + Owner + ` LOGIN;
+        CREATE ROLE ` + Service + ` LOGIN;
+    END IF;
+    EXECUTE format('ALTER DATABASE %I OWNER TO ` + Owner + `', current_database());
+END
+$$`
+
+func migrate(ctx context.Context, database string) error {
+	if err := executeAt(ctx, database, roles); err != nil {
+		return err
+	}
+	return postgres.Migrate(ctx, As(database, Owner), Schema, Service)
 }
 
 // NewServer starts a server with an empty database named postgres, for a test
@@ -165,7 +214,7 @@ func (s *sharedServer) start(ctx context.Context) (err error) {
 	if err := execute(ctx, s.server, "CREATE DATABASE "+template); err != nil {
 		return err
 	}
-	if err := postgres.Migrate(ctx, s.server.URL(template), Schema); err != nil {
+	if err := migrate(ctx, s.server.URL(template)); err != nil {
 		return err
 	}
 	return s.chooseStrategy(ctx)
@@ -174,7 +223,7 @@ func (s *sharedServer) start(ctx context.Context) (err error) {
 // chooseStrategy asks for the copy of files where there is a choice, from
 // PostgreSQL 15 on: the other way writes every page to the WAL as well.
 func (s *sharedServer) chooseStrategy(ctx context.Context) error {
-	return connected(ctx, s.server, func(conn *pgx.Conn) error {
+	return connected(ctx, s.server.URL("postgres"), func(conn *pgx.Conn) error {
 		var choice bool
 		err := conn.QueryRow(ctx, "SELECT current_setting('server_version_num')::int >= 150000").Scan(&choice)
 		if choice {
@@ -196,7 +245,11 @@ func (s *sharedServer) stop() error {
 }
 
 func execute(ctx context.Context, server *devpg.Server, statement string) error {
-	return connected(ctx, server, func(conn *pgx.Conn) error {
+	return executeAt(ctx, server.URL("postgres"), statement)
+}
+
+func executeAt(ctx context.Context, database, statement string) error {
+	return connected(ctx, database, func(conn *pgx.Conn) error {
 		if _, err := conn.Exec(ctx, statement); err != nil {
 			return fmt.Errorf("%s: %w", statement, err)
 		}
@@ -204,8 +257,8 @@ func execute(ctx context.Context, server *devpg.Server, statement string) error 
 	})
 }
 
-func connected(ctx context.Context, server *devpg.Server, do func(*pgx.Conn) error) error {
-	conn, err := pgx.Connect(ctx, server.URL("postgres"))
+func connected(ctx context.Context, database string, do func(*pgx.Conn) error) error {
+	conn, err := pgx.Connect(ctx, database)
 	if err != nil {
 		return err
 	}
