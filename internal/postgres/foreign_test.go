@@ -31,6 +31,9 @@ func (w *world) members(idType string, ids ...string) postgres.UserStatements {
 	w.t.Helper()
 	w.exec("CREATE SCHEMA shop")
 	w.exec("CREATE TABLE shop.members (uid " + idType + " PRIMARY KEY, login text NOT NULL, pw_changed int NOT NULL DEFAULT 1, blocked_at timestamptz)")
+	// Also to write: it isn't for want of a right that nothing is written.
+	w.exec("GRANT USAGE ON SCHEMA shop TO " + postgrestest.Service)
+	w.exec("GRANT ALL ON shop.members TO " + postgrestest.Service)
 	for i, id := range ids {
 		w.exec("INSERT INTO shop.members (uid, login) VALUES ($1, $2)", id, []string{"ann", "bob"}[i])
 	}
