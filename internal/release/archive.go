@@ -11,7 +11,7 @@ import (
 
 // writeArchive writes a tar.gz of the binary and the files, all in one folder, all of that time
 // and root's.
-func writeArchive(path, folder, root, binary string, files []string, at time.Time) (err error) {
+func writeArchive(path, folder, binary string, files []string, at time.Time) (err error) {
 	file, err := os.Create(path)
 	if err != nil {
 		return err
@@ -26,7 +26,7 @@ func writeArchive(path, folder, root, binary string, files []string, at time.Tim
 		return err
 	}
 	for _, name := range files {
-		if err := add(w, filepath.Join(root, filepath.FromSlash(name)), folder+"/"+name, 0o644, at); err != nil {
+		if err := add(w, filepath.FromSlash(name), folder+"/"+name, 0o644, at); err != nil {
 			return err
 		}
 	}

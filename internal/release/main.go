@@ -22,9 +22,10 @@ import (
 
 func main() {
 	out := flag.String("o", "dist", "folder to write into")
+	archs := flag.String("archs", "amd64,arm64", "architectures, as Go calls them")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := release(ctx, ".", *out, "amd64", "arm64")
+	err := release(ctx, *out, strings.Split(*archs, ","))
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "release:", err)
@@ -32,18 +33,18 @@ func main() {
 	}
 }
 
-// release writes what the commit checked out at root is published as.
-func release(ctx context.Context, root, out string, archs ...string) error {
+// release writes what the commit that is checked out here is published as.
+func release(ctx context.Context, out string, archs []string) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	files, err := tracked(ctx, root)
+	files, err := tracked(ctx)
 	if err != nil {
 		return err
 	}
 	var sums strings.Builder
 	for _, arch := range archs {
-		made, err := releaseFor(ctx, root, out, arch, files)
+		made, err := releaseFor(ctx, out, arch, files)
 		if err != nil {
 			return fmt.Errorf("linux/%s: %w", arch, err)
 		}
@@ -59,14 +60,14 @@ func release(ctx context.Context, root, out string, archs ...string) error {
 }
 
 // releaseFor returns the names of the files that it made.
-func releaseFor(ctx context.Context, root, out, arch string, files []string) (made []string, err error) {
+func releaseFor(ctx context.Context, out, arch string, files []string) (made []string, err error) {
 	dir, err := os.MkdirTemp("", "scanlogin-release-")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	binary := filepath.Join(dir, "scanlogin")
-	if err := build(ctx, root, binary, arch); err != nil {
+	if err := build(ctx, binary, arch); err != nil {
 		return nil, err
 	}
 	info, err := buildinfo.ReadFile(binary)
@@ -79,7 +80,7 @@ func releaseFor(ctx context.Context, root, out, arch string, files []string) (ma
 	}
 	name := "scanlogin-" + info.Main.Version + "-linux-" + arch
 	made = []string{name + ".tar.gz", name + ".cdx.json"}
-	if err := writeArchive(filepath.Join(out, made[0]), name, root, binary, files, at); err != nil {
+	if err := writeArchive(filepath.Join(out, made[0]), name, binary, files, at); err != nil {
 		return nil, err
 	}
 	return made, writeBill(filepath.Join(out, made[1]), binary, info, at)
@@ -87,9 +88,8 @@ func releaseFor(ctx context.Context, root, out, arch string, files []string) (ma
 
 // build leaves nothing to the environment that would show in the binary. The version is the
 // commit's tag, which Go takes from git itself.
-func build(ctx context.Context, root, binary, arch string) error {
+func build(ctx context.Context, binary, arch string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=true", "-tags", "timetzdata", "-ldflags", "-s -w", "-o", binary, "./cmd/scanlogin")
-	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "GOOS=linux", "GOARCH="+arch, "CGO_ENABLED=0", "GOFLAGS=", "GOEXPERIMENT=", "GOAMD64=v1", "GOARM64=v8.0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, out)
@@ -119,9 +119,8 @@ func commitTime(info *debug.BuildInfo) (time.Time, error) {
 }
 
 // tracked lists what goes into the archives beside the binary, by slashed path.
-func tracked(ctx context.Context, root string) ([]string, error) {
+func tracked(ctx context.Context) ([]string, error) {
 	cmd := exec.CommandContext(ctx, "git", "ls-files", "-z", "LICENSE", "README.md", "CHANGELOG.md", "docs")
-	cmd.Dir = root
 	out, err := cmd.Output()
 	if err != nil {
 		return nil, fmt.Errorf("git ls-files: %w", err)
