@@ -39,13 +39,13 @@ func (w *world) storyOf(id string) (story []string) {
 			if l["login"] != id || l["level"] != "INFO" {
 				continue
 			}
-			text := fmt.Sprint(i.name, ": ", l["msg"])
+			words := []string{fmt.Sprint(i.name, ": ", l["msg"])}
 			for _, name := range []string{"path", "status", "code", "outcome", "person", "state", "streams", "reason", "events", "by"} {
 				if value, ok := l[name]; ok {
-					text += fmt.Sprint(" ", name, "=", value)
+					words = append(words, fmt.Sprint(name, "=", value))
 				}
 			}
-			story = append(story, text)
+			story = append(story, strings.Join(words, " "))
 		}
 	}
 	slices.Sort(story)

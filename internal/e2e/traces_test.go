@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/hex"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -65,7 +66,8 @@ func (c *collector) take(w http.ResponseWriter, r *http.Request) {
 			for _, s := range scope.GetSpans() {
 				got := span{
 					service, s.GetName(), hex.EncodeToString(s.GetTraceId()), hex.EncodeToString(s.GetSpanId()), hex.EncodeToString(s.GetParentSpanId()),
-					map[string]string{}, s.GetStatus().GetCode() == 2,
+					map[string]string{},
+					s.GetStatus().GetCode() == 2,
 				}
 				for _, a := range s.GetAttributes() {
 					got.attributes[a.GetKey()] = strings.Trim(a.GetValue().String(), `"`)
@@ -179,9 +181,7 @@ func TestTracesAreOffUnlessAskedFor(t *testing.T) {
 	}
 	for name, value := range map[string]string{"OTEL_TRACES_EXPORTER": "zipkin", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"} {
 		env := settings{"OTEL_EXPORTER_OTLP_ENDPOINT": c.url, name: value}
-		for k, v := range w.settings {
-			env[k] = v
-		}
+		maps.Copy(env, w.settings)
 		env["ADDR"], env["OPS_ADDR"] = w.a.addr, w.a.ops
 		if r := run(t, env, "", "serve"); r.code != 1 || !strings.Contains(r.stderr, name) || !strings.Contains(r.stderr, value) {
 			t.Errorf("%s=%s: exit %d: %s", name, value, r.code, r.stderr)

@@ -66,7 +66,9 @@ func (s *Server) passwordLogin(w http.ResponseWriter, r *http.Request) error {
 
 // refuseLogin shows the page again, with what was typed but the password.
 func (s *Server) refuseLogin(w http.ResponseWriter, r *http.Request, in input, why error) error {
-	s.Metrics.Login("refused")
+	if errors.Is(why, errSignIn) {
+		s.Metrics.Login("refused")
+	}
 	if wantsJSON(r) {
 		return why
 	}
