@@ -419,7 +419,7 @@ export class Panel {
       const { status, body } = await this.#post('/login/complete', this.#withNext({}));
       if (status === 200) return this.#leave(body.redirect);
       if (status === 409) return this.#stream.openIn(this.#premature++ ? backoff(this.#premature) : 0);
-      if (status === 403 && body.message) return this.#refuse(body.message);
+      if (status === 403 && body.message) return this.#refuseAccount(body.message);
       if (status === 410 && gone) return this.#expire();
       if (status === 410) {
         gone = true;
@@ -439,8 +439,8 @@ export class Panel {
     if (this.#tell('success', { redirect })) location.assign(redirect);
   }
 
-  // refuse is for a login that was right, by somebody who may not (any more).
-  #refuse(why) {
+  // refuseAccount is for a login that was right, by somebody who may not (any more).
+  #refuseAccount(why) {
     this.#$('refused').textContent = why;
     this.#show('refused');
   }

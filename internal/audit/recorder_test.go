@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,11 +17,15 @@ import (
 
 // written is a log that can be asked what was written since the last time.
 type written struct {
-	rows []string
-	err  error
+	mu      sync.Mutex
+	rows    []string
+	err     error
+	dropped int
 }
 
 func (w *written) write(_ context.Context, events []Counted) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.err != nil {
 		return w.err
 	}
@@ -30,19 +35,33 @@ func (w *written) write(_ context.Context, events []Counted) error {
 	return nil
 }
 
+func (w *written) drop(events int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dropped += events
+}
+
+// fail makes writes fail with err, or none.
+func (w *written) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.err = err
+}
+
 func (w *written) next() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	rows := w.rows
 	w.rows = nil
 	return rows
 }
 
 // recording runs f with a recorder that runs, in a time of its own.
-func recording(t *testing.T, f func(t *testing.T, r *Recorder, log *written, dropped *int)) {
+func recording(t *testing.T, f func(t *testing.T, r *Recorder, log *written)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		var log written
-		var dropped int
-		r := &Recorder{AppID: "wx", Write: log.write, Dropped: func(n int) { dropped += n }, Logger: slog.New(slog.DiscardHandler)}
+		r := &Recorder{AppID: "wx", Write: log.write, Dropped: log.drop, Logger: slog.New(slog.DiscardHandler)}
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() {
@@ -50,7 +69,7 @@ func recording(t *testing.T, f func(t *testing.T, r *Recorder, log *written, dro
 			close(ended)
 		}()
 		synctest.Wait()
-		f(t, r, &log, &dropped)
+		f(t, r, &log)
 		cancel()
 		<-ended
 	})
@@ -68,7 +87,7 @@ func want(t *testing.T, got []string, want ...string) {
 }
 
 func TestAFloodIsARowAtOnceAndThenOneAMinute(t *testing.T) {
-	recording(t, func(t *testing.T, r *Recorder, log *written, _ *int) {
+	recording(t, func(t *testing.T, r *Recorder, log *written) {
 		for range 1000 {
 			r.Note(from("192.0.2.1"), Event{Kind: Limited, Detail: "codes"})
 		}
@@ -79,8 +98,8 @@ func TestAFloodIsARowAtOnceAndThenOneAMinute(t *testing.T) {
 		}
 		synctest.Wait()
 		// How many the first write has found depends on who was faster.
-		if len(got) != 1 || !strings.HasPrefix(got[0], "limited codes  192.0.2.1 x") || len(log.rows) != 0 {
-			t.Errorf("at once: %q, then %q", got, log.rows)
+		if then := log.next(); len(got) != 1 || !strings.HasPrefix(got[0], "limited codes  192.0.2.1 x") || len(then) != 0 {
+			t.Errorf("at once: %q, then %q", got, then)
 		}
 		var first int
 		if _, err := fmt.Sscanf(got[0], "limited codes  192.0.2.1 x%d", &first); err != nil {
@@ -98,7 +117,7 @@ func TestAFloodIsARowAtOnceAndThenOneAMinute(t *testing.T) {
 }
 
 func TestDifferentEventsAreDifferentRows(t *testing.T) {
-	recording(t, func(t *testing.T, r *Recorder, log *written, _ *int) {
+	recording(t, func(t *testing.T, r *Recorder, log *written) {
 		for _, e := range []struct {
 			addr string
 			Event
@@ -121,16 +140,16 @@ func TestDifferentEventsAreDifferentRows(t *testing.T) {
 }
 
 func TestWhatDoesNotFitIsCounted(t *testing.T) {
-	recording(t, func(t *testing.T, r *Recorder, log *written, dropped *int) {
-		log.err = errors.New("away")
+	recording(t, func(t *testing.T, r *Recorder, log *written) {
+		log.fail(errors.New("away"))
 		for n := range mostEvents + 7 {
 			r.Note(t.Context(), Event{Kind: SignInFailed, Account: fmt.Sprint(n)})
 		}
-		if *dropped != 7 {
-			t.Errorf("%d are dropped", *dropped)
+		if log.dropped != 7 {
+			t.Errorf("%d are dropped", log.dropped)
 		}
 		synctest.Wait()
-		log.err = nil
+		log.fail(nil)
 		time.Sleep(gather) // what could not be written is kept
 		synctest.Wait()
 		if n := len(log.next()); n != mostEvents {
@@ -146,23 +165,22 @@ func TestWhatDoesNotFitIsCounted(t *testing.T) {
 
 func TestWhatIsLeftIsWrittenAtTheEnd(t *testing.T) {
 	var log *written
-	var dropped *int
-	recording(t, func(_ *testing.T, r *Recorder, l *written, d *int) {
-		log, dropped = l, d
+	recording(t, func(_ *testing.T, r *Recorder, l *written) {
+		log = l
 		r.Note(from("192.0.2.1"), Event{Kind: Forged})
 		synctest.Wait()
 		log.next()
 		r.Note(from("192.0.2.1"), Event{Kind: Forged})
 	})
 	want(t, log.next(), "forged   192.0.2.1 x1")
-	recording(t, func(_ *testing.T, r *Recorder, l *written, d *int) {
-		log, dropped = l, d
-		log.err = errors.New("away")
+	recording(t, func(_ *testing.T, r *Recorder, l *written) {
+		log = l
+		log.fail(errors.New("away"))
 		r.Note(from("192.0.2.1"), Event{Kind: Forged})
 		synctest.Wait()
 	})
-	if *dropped != 1 {
-		t.Errorf("%d are dropped", *dropped)
+	if log.dropped != 1 {
+		t.Errorf("%d are dropped", log.dropped)
 	}
 }
 

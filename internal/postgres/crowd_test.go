@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"scanlogin/internal/devpg"
 	"scanlogin/internal/login"
 	"scanlogin/internal/postgres/postgrestest"
@@ -105,7 +107,31 @@ func (c *crowd) finish() []string {
 	c.done.Wait()
 	c.admin.Reset() // its connections may be of a server that is gone
 	c.compareSessions()
+	c.compareAudit()
 	return c.lost
+}
+
+// compareAudit finds sessions without their row in the audit log, and rows without their
+// session: nobody here has signed out. A login that was scanned is there once, be the scan
+// pushed ever so often.
+func (c *crowd) compareAudit() {
+	c.t.Helper()
+	rows, err := c.admin.Query(c.t.Context(), `SELECT coalesce(s.id, l.id), coalesce(s.n, 0), coalesce(l.n, 0)
+		FROM (SELECT account_id AS id, count(*) AS n FROM scanlogin.web_session GROUP BY 1) s
+		FULL JOIN (SELECT account_id AS id, count(*) AS n FROM scanlogin.audit WHERE kind = 'login' GROUP BY 1) l ON l.id = s.id
+		WHERE s.n IS DISTINCT FROM l.n`)
+	c.ok(err)
+	var account, sessions, logged int64
+	_, err = pgx.ForEachRow(rows, []any{&account, &sessions, &logged}, func() error {
+		c.lose("account %d has %d sessions and %d rows of logins", account, sessions, logged)
+		return nil
+	})
+	c.ok(err)
+	if n := get[int](c.world, `SELECT count(*) FROM (
+			SELECT FROM scanlogin.audit WHERE kind IN ('scan', 'login') GROUP BY login
+			HAVING count(*) FILTER (WHERE kind = 'scan') <> 1 OR count(*) FILTER (WHERE kind = 'login') > 1) odd`); n != 0 {
+		c.lose("%d logins are in the audit log without their scan, or twice", n)
+	}
 }
 
 // compareSessions finds sessions that were promised and aren't there, and those of which

@@ -144,7 +144,7 @@ func TestATakenOverServiceCannotTouchItsTraces(t *testing.T) {
 		"INSERT INTO scanlogin.audit (at, kind, instance) VALUES ('2020-01-01', 'login', 'x')",
 		"INSERT INTO scanlogin.audit (id, kind, instance) OVERRIDING SYSTEM VALUE VALUES (1, 'login', 'x')",
 		"INSERT INTO scanlogin.audit (kind, instance) VALUES ('login', 'x') RETURNING id",
-		"INSERT INTO scanlogin." + w.month(0) + " (at, id, kind, instance) VALUES (now(), 1, 'login', 'x')",
+		"INSERT INTO scanlogin." + w.month(0) + " (at, id, kind, instance) OVERRIDING SYSTEM VALUE VALUES (now(), 1, 'login', 'x')",
 		"DELETE FROM scanlogin." + w.month(0),
 		"TRUNCATE scanlogin." + w.month(0),
 		"DROP TABLE scanlogin." + w.month(-5),

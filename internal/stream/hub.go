@@ -62,9 +62,16 @@ type stream struct {
 	seen    login.State // what the browser was told last
 	slot    uint8       // where on the wheel it is
 	told    uint8       // events, the first included
-	woken   bool        // a hint came before the stream opened
-	gone    bool
+	marks   mark
 }
+
+// mark is what else there is to know of a stream: in one byte, so that 64 are enough.
+type mark uint8
+
+const (
+	woken mark = 1 << iota // a hint came before the stream opened
+	gone
+)
 
 // Hub keeps the open streams of this instance. Its methods may be called at any time,
 // by anybody. It works while [Hub.Run] does.
@@ -234,7 +241,7 @@ func (h *Hub) takeAll() (streams []*stream, partings []parting) {
 				s.next, h.byID[id] = h.byID[id], s
 				continue
 			}
-			s.gone = true
+			s.marks |= gone
 			streams = append(streams, s)
 		}
 	}
@@ -261,7 +268,7 @@ func (h *Hub) attach(s *stream, c conn, l login.Login) bool {
 	h.arm(s)
 	h.count.open.Add(1)
 	h.count.opened.Add(1)
-	if s.woken {
+	if s.marks&woken != 0 {
 		h.wake(s.ref.ID, time.Time{})
 		nudge(h.kick)
 	}
@@ -303,10 +310,10 @@ func (h *Hub) forget(s *stream, grace bool) bool {
 
 // remove unhooks a stream from everything. It needs the lock.
 func (h *Hub) remove(s *stream) bool {
-	if s.gone {
+	if s.marks&gone != 0 {
 		return false
 	}
-	s.gone = true
+	s.marks |= gone
 	delete(h.wheel[s.slot], s)
 	first := h.byID[s.ref.ID]
 	if first == s {

@@ -115,7 +115,7 @@ func (k *looker) watch(id login.ID) {
 next:
 	for s := k.byID[id]; s != nil; s = s.next {
 		if s.conn == nil {
-			s.woken = true
+			s.marks |= woken
 			continue
 		}
 		w := login.Watch{Ref: s.ref, Seen: s.seen}

@@ -102,7 +102,7 @@ func (w *sweep) take(h *Hub, slot uint8, now time.Duration) (comment []byte) {
 func (w *sweep) putBack(h *Hub, slot uint8) {
 	h.mu.Lock()
 	for _, s := range w.streams {
-		if !s.gone && s.slot == slot && h.slot(s.expires) != slot {
+		if s.marks&gone == 0 && s.slot == slot && h.slot(s.expires) != slot {
 			h.arm(s)
 		}
 	}

@@ -41,7 +41,7 @@ func NewMetrics() *Metrics {
 		m.sessionsEnded.WithLabelValues(by)
 	}
 	for kind, verdicts := range verdicts() {
-		for _, verdict := range strings.Fields(verdicts) {
+		for verdict := range strings.FieldsSeq(verdicts) {
 			m.callbacks.WithLabelValues(kind, verdict)
 		}
 	}
