@@ -7,8 +7,6 @@ package audit
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"net/netip"
 	"time"
 )
@@ -59,16 +57,6 @@ func With(ctx context.Context, w Where) context.Context { return context.WithVal
 func From(ctx context.Context) Where {
 	w, _ := ctx.Value(whereKey{}).(Where)
 	return w
-}
-
-// Person names a WeChat user without the openid, as the database's function of that name
-// does. The person without openid is "".
-func Person(appID, openID string) string {
-	if openID == "" {
-		return ""
-	}
-	sum := sha256.Sum256([]byte(appID + " " + openID))
-	return hex.EncodeToString(sum[:8])
 }
 
 // Row is one of the log.

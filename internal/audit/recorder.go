@@ -9,6 +9,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"scanlogin/internal/login"
 )
 
 const (
@@ -84,7 +86,10 @@ func (r *Recorder) Person(openID string) string {
 	if r == nil {
 		return ""
 	}
-	return Person(r.AppID, openID)
+	if openID == "" {
+		return ""
+	}
+	return login.PersonOf(r.AppID, openID)
 }
 
 // Note takes down an event that comes from where ctx says, unless the event says it.

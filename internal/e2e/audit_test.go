@@ -183,7 +183,7 @@ func TestEveryDeedIsInTheAuditLog(t *testing.T) {
 	w.scan(t, who, code.Ticket)
 	stream.expect("bind-required")
 	scan := log.expect("scan must_bind: nobody from - by WeChat in a login at B")[0]
-	if scan.Place != "Kunming" || scan.Person != audit.Person(appID, who.OpenID) {
+	if scan.Place != "Kunming" || scan.Person != login.PersonOf(appID, who.OpenID) {
 		t.Errorf("%+v", scan)
 	}
 	b.post(w.a, "/user/bind", form("username", "alice", "password", "wrong password")).want(t, http.StatusForbidden)
@@ -239,7 +239,7 @@ func TestEveryDeedIsInTheAuditLog(t *testing.T) {
 
 	carol := signedUp(t, w, log)
 	for _, r := range log.unfollowed(w, carol) {
-		if r.Person != audit.Person(appID, carol.OpenID) {
+		if r.Person != login.PersonOf(appID, carol.OpenID) {
 			t.Errorf("%+v", r)
 		}
 	}
@@ -466,7 +466,7 @@ func TestAuditCommand(t *testing.T) {
 	b := newBrowser(t, w)
 	b.header.Set("User-Agent", "odd\tbrowser")
 	b.signIn(w.b, "bob", password).want(t, http.StatusSeeOther)
-	person := audit.Person(appID, who.OpenID)
+	person := login.PersonOf(appID, who.OpenID)
 	everything := w.logged(t)
 	if len(everything) != 6 {
 		t.Fatalf("%+v", everything)

@@ -120,6 +120,7 @@ func TestMetricsCountWhatHappens(t *testing.T) {
 	want := series{
 		`scanlogin_claims_total{code="made",outcome="got"}`:                    3,
 		`scanlogin_wechat_calls_total{endpoint="create",errcode="0"}`:          3,
+		`scanlogin_wechat_calls_total{endpoint="send",errcode="0"}`:            1, // of the bind
 		`scanlogin_streams_opened_total`:                                       3,
 		`scanlogin_callbacks_total{kind="scan",verdict="logged_in"}`:           2,
 		`scanlogin_callbacks_total{kind="scan",verdict="must_bind"}`:           1,
@@ -147,9 +148,10 @@ func TestMetricsCountWhatHappens(t *testing.T) {
 		`scanlogin_login_step_seconds_count{step="bind"}`:                      1,
 	}
 	var now series
-	eventually(t, "the last event is counted", func() bool { // what came before it is by then
+	eventually(t, "the last event is counted, and the phone told", func() bool { // what came before is by then
 		now = w.counted()
-		return now.since(before)[`scanlogin_logins_total{outcome="expired"}`] == 1
+		happened := now.since(before)
+		return happened[`scanlogin_logins_total{outcome="expired"}`] == 1 && happened[`scanlogin_wechat_calls_total{endpoint="send",errcode="0"}`] == 1
 	})
 	if diff := cmp.Diff(want, now.since(before)); diff != "" {
 		t.Error(diff)

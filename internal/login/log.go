@@ -8,7 +8,7 @@ import (
 )
 
 // PersonOf names a WeChat user in logs: the first eight bytes of SHA-256 of appid, a space and
-// openid, in hex. In PostgreSQL it is encode(substr(sha256(convert_to(appid || ' ' || openid, 'UTF8')), 1, 8), 'hex').
+// openid, in hex. The database's function person does the same.
 func PersonOf(appID, openID string) string {
 	b := append(make([]byte, 0, 96), appID...)
 	sum := sha256.Sum256(append(append(b, ' '), openID...))

@@ -196,7 +196,7 @@ func TestRefusalsAreWrittenWithoutWhatWasTyped(t *testing.T) {
 	w.ok(postgres.Audit{DB: w.db}.Write(t.Context(), []audit.Counted{
 		{Event: audit.Event{Kind: audit.SignInFailed, Detail: "login", Account: "aNN", Where: from}, Times: 3},
 		{Event: audit.Event{Kind: audit.SignInFailed, Detail: "login", Account: "a password in the wrong field", Where: from}, Times: 1},
-		{Event: audit.Event{Kind: audit.Limited, Detail: "scans", Person: audit.Person(appID, "an openid")}, Times: 1},
+		{Event: audit.Event{Kind: audit.Limited, Detail: "scans", Person: login.PersonOf(appID, "an openid")}, Times: 1},
 	}))
 	rows, _, err := w.log().Rows(t.Context(), all(), "")
 	w.ok(err)
@@ -243,7 +243,7 @@ func TestAuditFilters(t *testing.T) {
 		"address":    {func(f *audit.Filter) { f.Network = netip.MustParsePrefix("2001:db8::7/128") }, []string{"login scan Ann"}},
 		"network":    {func(f *audit.Filter) { f.Network = netip.MustParsePrefix("192.0.2.0/24") }, []string{"unbind  Ann"}},
 		"instance":   {func(f *audit.Filter) { f.Instance = "two" }, []string{"login scan Ann", "unbind  Ann"}},
-		"person":     {func(f *audit.Filter) { f.Person = audit.Person(appID, "openid") }, []string{"scan logged_in Ann", "login scan Ann", "unbind  Ann"}},
+		"person":     {func(f *audit.Filter) { f.Person = login.PersonOf(appID, "openid") }, []string{"scan logged_in Ann", "login scan Ann", "unbind  Ann"}},
 		"openid":     {func(f *audit.Filter) { f.OpenID = "openid" }, []string{"scan logged_in Ann", "login scan Ann", "unbind  Ann"}},
 		"since":      {func(f *audit.Filter) { f.Since = time.Now().Add(-long) }, []string{"scan logged_in Ann", "login scan Ann", "unbind  Ann"}},
 		"until":      {func(f *audit.Filter) { f.Until = time.Now().Add(-long) }, []string{"signup  Ann", "signup  bob"}},

@@ -112,6 +112,7 @@ const (
 	// SilentAfter is how long an instance may say nothing before it counts as silent.
 	SilentAfter = 4 * interval
 	patience    = 3 * time.Second
+	lastWord    = time.Second // the whole shutdown has ten
 )
 
 // Heart tells the store of this instance until it ends.
@@ -130,18 +131,18 @@ func (h *Heart) Run(ctx context.Context) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			h.bounded(context.WithoutCancel(ctx), func(ctx context.Context) error { return h.Store.Gone(ctx, h.Now().ID) })
+			h.bounded(context.WithoutCancel(ctx), lastWord, func(ctx context.Context) error { return h.Store.Gone(ctx, h.Now().ID) })
 			return
 		}
 	}
 }
 
 func (h *Heart) beat(ctx context.Context) {
-	h.bounded(ctx, func(ctx context.Context) error { return h.Store.Beat(ctx, h.Now()) })
+	h.bounded(ctx, patience, func(ctx context.Context) error { return h.Store.Beat(ctx, h.Now()) })
 }
 
 // bounded says at debug what failed: a database that is away is told of by those who need it.
-func (h *Heart) bounded(ctx context.Context, do func(context.Context) error) {
+func (h *Heart) bounded(ctx context.Context, patience time.Duration, do func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := do(ctx); err != nil {

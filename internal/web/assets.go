@@ -67,7 +67,7 @@ func (a assets) serve(w http.ResponseWriter, r *http.Request) error {
 	digest, name := path.Split(strings.TrimPrefix(r.URL.Path, "/static/"))
 	f, ok := a.files[name]
 	switch {
-	case !ok || strings.Count(digest, "/") > 1:
+	case !ok || digest == "/" || strings.Count(digest, "/") > 1:
 		return echo.ErrNotFound
 	case digest == a.digest+"/":
 		return f.send(w, r, keepForGood)
