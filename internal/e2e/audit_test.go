@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"scanlogin/internal/audit"
+	"scanlogin/internal/login"
 	"scanlogin/internal/wechatsim"
 )
 
