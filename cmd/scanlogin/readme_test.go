@@ -14,15 +14,15 @@ import (
 	"scanlogin/internal/config"
 )
 
-func TestReadmeListsEverySetting(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+func TestEverySettingIsDocumented(t *testing.T) {
+	readme, err := os.ReadFile("../../docs/settings.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range config.Settings() {
 		row := fmt.Sprintf("| `%s` | %s | %s |", s.Name, cmp.Or(s.Default, "empty"), s.Meaning)
 		if !strings.Contains(string(readme), row+"\n") {
-			t.Errorf("README lacks the row\n%s", row)
+			t.Errorf("docs/settings.md lacks the row\n%s", row)
 		}
 	}
 }
