@@ -24,7 +24,8 @@ Usage:
   scanlogin serve                                run one instance against DATABASE_URL
   scanlogin dev                                  everything on a bare machine, WeChat simulated
   scanlogin migrate up|down|status               the database's schema, on demand
-  scanlogin user add|passwd|list|unbind [NAME]   accounts from the shell
+  scanlogin user add|passwd|unbind|logout|disable NAME
+  scanlogin user list                            accounts from the shell
   scanlogin status                               instances, pool, WeChat's quota, last errors
   scanlogin audit                                what has happened: who signed in, was refused, changed what
   scanlogin wechat check                         proves the account's settings, and says what is wrong

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -308,6 +309,9 @@ func (i *instance) run(ctx context.Context) error {
 	work.Go(func() { i.housekeeper().Run(ctx) })
 	work.Go(func() { i.heart.Run(background) })
 	i.logger.InfoContext(ctx, "scanlogin is up", "version", version(), "addr", i.public.addr(), "public_url", i.cfg.Origin())
+	if !i.cfg.Secure() && !loopback(i.cfg.PublicURL.Hostname()) {
+		i.logger.WarnContext(ctx, "PUBLIC_URL is http: what browsers send, cookies and passwords too, can be read on the way", "public_url", i.cfg.Origin())
+	}
 	i.logger.InfoContext(ctx, "what a scan does", "confirm", i.cfg.Confirm, "meaning", scanMeans(i.cfg.Confirm))
 
 	failed := make(chan error, 2)
@@ -320,6 +324,11 @@ func (i *instance) run(ctx context.Context) error {
 	}
 	i.logger.InfoContext(ctx, "shutting down", "streams", i.hub.Len())
 	return i.drain(context.WithoutCancel(ctx))
+}
+
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // scanMeans is the setting CONFIRM in words, for whoever runs this.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -27,7 +28,7 @@ func userCommand() command {
 		if err != nil {
 			return err
 		}
-		if cfg.Accounts == "sql" && (args[0] == "add" || args[0] == "passwd") {
+		if cfg.Accounts == "sql" && slices.Contains([]string{"add", "passwd", "disable"}, args[0]) {
 			return errForeign
 		}
 		db, err := postgres.Open(ctx, cfg.DatabaseURL.Reveal(), cfg.DatabaseSchema)
@@ -66,7 +67,7 @@ func (p program) userAction(args []string) (func(context.Context, *account.Servi
 		return p.listUsers, nil
 	}
 	if len(args) != 2 {
-		return nil, fmt.Errorf("user takes add NAME, passwd NAME, unbind NAME or list; %w", errUsage)
+		return nil, fmt.Errorf("user takes add, passwd, unbind, logout or disable with a NAME, or list; %w", errUsage)
 	}
 	name := args[1]
 	switch args[0] {
@@ -76,8 +77,12 @@ func (p program) userAction(args []string) (func(context.Context, *account.Servi
 		return func(ctx context.Context, s *account.Service) error { return p.setPassword(ctx, s, name) }, nil
 	case "unbind":
 		return func(ctx context.Context, s *account.Service) error { return p.unbindUser(ctx, s, name) }, nil
+	case "logout":
+		return func(ctx context.Context, s *account.Service) error { return p.logoutUser(ctx, s, name) }, nil
+	case "disable":
+		return func(ctx context.Context, s *account.Service) error { return p.disableUser(ctx, s, name) }, nil
 	}
-	return nil, fmt.Errorf("user takes add, passwd, unbind or list, not %q; %w", args[0], errUsage)
+	return nil, fmt.Errorf("user takes add, passwd, unbind, logout, disable or list, not %q; %w", args[0], errUsage)
 }
 
 func (p program) addUser(ctx context.Context, s *account.Service, name string) error {
@@ -111,6 +116,22 @@ func (p program) unbindUser(ctx context.Context, s *account.Service, name string
 		return err
 	}
 	_, err = fmt.Fprintf(p.stdout, "removed %d WeChat ties of %s\n", ties, name)
+	return err
+}
+
+func (p program) logoutUser(ctx context.Context, s *account.Service, name string) error {
+	if err := s.SignOutEverywhere(ctx, name); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(p.stdout, "ended the sessions of %s\n", name)
+	return err
+}
+
+func (p program) disableUser(ctx context.Context, s *account.Service, name string) error {
+	if err := s.Disable(ctx, name); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(p.stdout, "disabled %s, until user passwd sets another password\n", name)
 	return err
 }
 

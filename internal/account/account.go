@@ -126,8 +126,11 @@ type Store interface {
 	// SomeForeignID returns the ID of any of the team's own users that was
 	// kept, or nothing.
 	SomeForeignID(ctx context.Context) (string, error)
-	// EndSessions ends every session of the user.
-	EndSessions(ctx context.Context, userID int64) error
+	// EndSessions ends every session of the user; why is for the audit log.
+	EndSessions(ctx context.Context, userID int64, why string) error
+	// Disable sets what is no hash of any password, removes the user's ties and
+	// ends their sessions, all at once. It returns [ErrNoUser].
+	Disable(ctx context.Context, userID int64, noPassword string) error
 
 	// Unbind removes the user's ties to WeChat users and returns how many
 	// there were; none is no error.

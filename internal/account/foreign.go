@@ -141,7 +141,7 @@ func (s *Service) current(ctx context.Context, u User) (User, error) {
 	case !errors.Is(err, ErrNoUser):
 		return User{}, unanswered(err)
 	}
-	return User{}, fmt.Errorf("account: user %d: %w", u.ID, errors.Join(ErrNoUser, s.Store.EndSessions(ctx, u.ID)))
+	return User{}, fmt.Errorf("account: user %d: %w", u.ID, errors.Join(ErrNoUser, s.Store.EndSessions(ctx, u.ID, "account_gone")))
 }
 
 // checkPatience is how long a request waits for what is asked about its

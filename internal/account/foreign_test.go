@@ -53,9 +53,16 @@ func (m *memory) SomeForeignID(context.Context) (string, error) {
 	return "", nil
 }
 
-func (m *memory) EndSessions(_ context.Context, userID int64) error {
+func (m *memory) EndSessions(_ context.Context, userID int64, _ string) error {
 	m.endSessions(userID)
 	return nil
+}
+
+func (m *memory) Disable(ctx context.Context, userID int64, noPassword string) error {
+	if _, err := m.Unbind(ctx, userID); err != nil {
+		return err
+	}
+	return m.SetPasswordHash(ctx, userID, noPassword)
 }
 
 // members is a users' table of somebody else, which writes down what it is asked.

@@ -44,7 +44,7 @@ func nameRune(r rune) bool {
 // checkPassword says whether a password may be chosen. Its length counts, and that it isn't
 // among those that are tried first; rules about kinds of characters make passwords worse
 // (NIST SP 800-63B, section 3.1.1.2).
-func checkPassword(password string) error {
+func checkPassword(name, password string) error {
 	if len(password) > maxPasswordBytes {
 		return fmt.Errorf("%w: more than %d bytes", ErrPassword, maxPasswordBytes)
 	}
@@ -54,7 +54,25 @@ func checkPassword(password string) error {
 	if common(password) || isDate(password) {
 		return fmt.Errorf("%w: one of the most common ones", ErrPassword)
 	}
+	if isLocal(name, password) {
+		return fmt.Errorf("%w: little more than the name", ErrPassword)
+	}
 	return nil
+}
+
+// minBeside is how many characters there have to be beside what everybody here would try.
+const minBeside = 4
+
+// isLocal says that a password is the name, or a word of this place, with next to nothing
+// added.
+func isLocal(name, password string) bool {
+	password = strings.ToLower(password)
+	for _, word := range []string{strings.ToLower(name), "scanlogin", "wechat", "weixin"} {
+		if utf8.RuneCountInString(strings.ReplaceAll(password, word, "")) < minBeside {
+			return true
+		}
+	}
+	return false
 }
 
 // commonPasswords are the most frequent ones of at least minPasswordRunes characters in what

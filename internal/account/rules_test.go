@@ -63,13 +63,27 @@ func TestCheckPassword(t *testing.T) {
 		"31122001":   "most common",
 		"12312001":   "most common",
 	} {
-		err := checkPassword(in)
+		err := checkPassword("somebody", in)
 		if want == "" && err != nil {
 			t.Errorf("checkPassword(%q) = %v", in, err)
 		}
 		if want != "" && (!errors.Is(err, ErrPassword) || !strings.Contains(err.Error(), want)) {
 			t.Errorf("checkPassword(%d bytes) = %v, want %q", len(in), err, want)
 		}
+	}
+}
+
+func TestPasswordsThatAreLittleMoreThanTheName(t *testing.T) {
+	for password, refused := range map[string]bool{
+		"alexander": true, "Alexander1": true, "123alexander": true, "alexander1234": false, "alexander the great": false,
+		"scanlogin": true, "scanlogin!1": true, "WeChat2026": false, "weixin12": true, "wechatwechat": true,
+	} {
+		if err := checkPassword("Alexander", password); (err != nil) != refused {
+			t.Errorf("%q: %v", password, err)
+		}
+	}
+	if err := checkPassword("bob", "alexander.77"); err != nil {
+		t.Errorf("somebody else's name: %v", err)
 	}
 }
 
@@ -84,7 +98,7 @@ func TestCommonPasswordsAreFound(t *testing.T) {
 		t.Error("the list is in no order, or holds a word twice")
 	}
 	for _, word := range words {
-		err := checkPassword(word)
+		err := checkPassword("somebody", word)
 		if err == nil || !strings.Contains(err.Error(), "most common") || isDate(word) {
 			t.Errorf("checkPassword(%q) = %v", word, err)
 		}

@@ -69,10 +69,16 @@ func (s *Service) rehash(ctx context.Context, userID int64, stored phc, password
 	return nil
 }
 
+// noPassword stands where a hash would, of an account that is disabled. None is like it.
+const noPassword = "!"
+
 // lookUp returns the user and the password's hash, and with [ErrNoUser] a
 // hash that costs as much to compare with as a real one.
 func (s *Service) lookUp(ctx context.Context, name string) (User, phc, error) {
 	user, text, err := s.Store.UserByName(ctx, name)
+	if err == nil && text == noPassword {
+		err = ErrNoUser
+	}
 	if err != nil {
 		return User{}, decoy(), err
 	}
@@ -90,7 +96,7 @@ func (s *Service) Create(ctx context.Context, name, password string) (User, erro
 	if err != nil {
 		return User{}, err
 	}
-	if err := checkPassword(password); err != nil {
+	if err := checkPassword(name, password); err != nil {
 		return User{}, err
 	}
 	hash, err := s.hasher.hash(ctx, password)
@@ -107,7 +113,7 @@ func (s *Service) Create(ctx context.Context, name, password string) (User, erro
 // SetPassword gives the named user a new password, and ends their sessions.
 // It returns [ErrPassword] or [ErrNoUser].
 func (s *Service) SetPassword(ctx context.Context, name, password string) error {
-	if err := checkPassword(password); err != nil {
+	if err := checkPassword(name, password); err != nil {
 		return err
 	}
 	user, err := s.byName(ctx, name)
@@ -120,6 +126,33 @@ func (s *Service) SetPassword(ctx context.Context, name, password string) error 
 	}
 	if err := s.Store.SetPasswordHash(ctx, user.ID, hash); err != nil {
 		return fmt.Errorf("account: set the password of user %d: %w", user.ID, err)
+	}
+	return nil
+}
+
+// Disable takes the password, the ties and the sessions from the named user,
+// who can't sign in until [Service.SetPassword] gives them another password.
+// The name stays theirs. It returns [ErrNoUser].
+func (s *Service) Disable(ctx context.Context, name string) error {
+	user, err := s.byName(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := s.Store.Disable(ctx, user.ID, noPassword); err != nil {
+		return fmt.Errorf("account: disable user %d: %w", user.ID, err)
+	}
+	return nil
+}
+
+// SignOutEverywhere ends every session of the named user. It returns
+// [ErrNoUser].
+func (s *Service) SignOutEverywhere(ctx context.Context, name string) error {
+	user, err := s.byName(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := s.Store.EndSessions(ctx, user.ID, "shell"); err != nil {
+		return fmt.Errorf("account: end the sessions of user %d: %w", user.ID, err)
 	}
 	return nil
 }
@@ -137,7 +170,7 @@ func (s *Service) ChangePassword(ctx context.Context, token Token, current, pass
 	if err != nil {
 		return Token{}, 0, err
 	}
-	if err := checkPassword(password); err != nil {
+	if err := checkPassword(user.Name, password); err != nil {
 		return Token{}, 0, err
 	}
 	hash, err := s.hasher.hash(ctx, password)

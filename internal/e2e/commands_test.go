@@ -156,12 +156,52 @@ func TestUserCommand(t *testing.T) {
 		t.Errorf("passwd of nobody: %+v", r)
 	}
 
-	if r := w.command(t, "", "user", "unbind", "alice"); r.code != 0 {
-		t.Errorf("unbind: %+v", r)
+	// Whoever is signed in by her password and by a scan is signed out everywhere, and can come back.
+	scanned := newBrowser(t, w)
+	signIn := func() {
+		t.Helper()
+		b.post(w.a, "/login", form("username", "alice", "password", changed)).want(t, http.StatusSeeOther)
+		stream := scanned.events(w.b)
+		w.scan(t, who, stream.code().Ticket)
+		stream.expect("success")
+		scanned.post(w.a, "/login/complete", jsonBody()).want(t, http.StatusOK)
 	}
+	signIn()
+	if r := w.command(t, "", "user", "logout", "alice"); r.code != 0 {
+		t.Errorf("logout: %+v", r)
+	}
+	b.get(w.b, "/auth/verify").want(t, http.StatusUnauthorized)
+	scanned.get(w.a, "/auth/verify").want(t, http.StatusUnauthorized)
+
+	// Whoever is disabled has no way in until there is another password.
+	signIn()
+	if r := w.command(t, "", "user", "disable", "alice"); r.code != 0 {
+		t.Errorf("disable: %+v", r)
+	}
+	b.get(w.b, "/auth/verify").want(t, http.StatusUnauthorized)
+	scanned.get(w.a, "/auth/verify").want(t, http.StatusUnauthorized)
+	b.post(w.a, "/login", form("username", "alice", "password", changed)).want(t, http.StatusUnauthorized)
+	b.post(w.a, "/login", form("username", "alice", "password", "!")).want(t, http.StatusUnauthorized)
 	stream := newBrowser(t, w).events(w.a)
 	w.scan(t, who, stream.code().Ticket)
 	stream.expect("bind-required")
+	if r := w.command(t, changed+"\n", "user", "passwd", "alice"); r.code != 0 {
+		t.Errorf("passwd of who is disabled: %+v", r)
+	}
+	b.post(w.a, "/login", form("username", "alice", "password", changed)).want(t, http.StatusSeeOther)
+
+	who = w.boundPerson(t, "dora")
+	if r := w.command(t, "", "user", "unbind", "dora"); r.code != 0 {
+		t.Errorf("unbind: %+v", r)
+	}
+	stream = newBrowser(t, w).events(w.a)
+	w.scan(t, who, stream.code().Ticket)
+	stream.expect("bind-required")
+	for _, do := range []string{"logout", "disable", "unbind"} {
+		if r := w.command(t, "", "user", do, "nobody"); r.code != 1 || !oneLine(r.stderr) {
+			t.Errorf("%s of nobody: %+v", do, r)
+		}
+	}
 }
 
 func TestUsage(t *testing.T) {

@@ -424,7 +424,7 @@ func passwordChanged(s story) {
 func passwordRefused(s story) {
 	s.account(s, "refused")
 	b, other := s.signedIn("refused", s.a), s.signedIn("refused", s.a)
-	const next, rule = "another long password", "A password has at least 8 characters, and is neither a common one nor a date."
+	const next, rule = "another long password", "A password has at least 8 characters, and is neither a common one nor a date nor close to the name."
 	s.keep(next)
 	for _, c := range []struct {
 		current, next, code, text string

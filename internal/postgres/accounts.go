@@ -68,6 +68,33 @@ func (s Accounts) SetPasswordHash(ctx context.Context, userID int64, hash string
 	})
 }
 
+// Disable takes password, ties and sessions from a user; account.ErrNoUser. Whoever binds or
+// signs in right now is waited for and ended, or waits for us.
+func (s Accounts) Disable(ctx context.Context, userID int64, noPassword string) error {
+	at := audit.From(ctx)
+	return s.DB.tx(ctx, func(q *pgstore.Queries) error {
+		n, err := q.SetPassword(ctx, pgstore.SetPasswordParams{
+			Password: noPassword, ID: userID,
+			Address: at.Addr, Browser: at.Browser, Place: at.Place, Instance: s.DB.Instance,
+		})
+		if err == nil && n == 0 {
+			err = account.ErrNoUser
+		}
+		if err != nil {
+			return err
+		}
+		_, err = q.Unbind(ctx, pgstore.UnbindParams{
+			AccountID: userID,
+			Address:   at.Addr, Browser: at.Browser, Place: at.Place, Instance: s.DB.Instance,
+		})
+		if err != nil {
+			return err
+		}
+		_, err = s.endOthers(ctx, q, userID, nil, forever, "disabled")
+		return err
+	})
+}
+
 // Rehash replaces the hash of a password by another of the same one.
 func (s Accounts) Rehash(ctx context.Context, userID int64, was, hash string) error {
 	return s.DB.Queries.Rehash(ctx, pgstore.RehashParams{Password: hash, ID: userID, Was: was})

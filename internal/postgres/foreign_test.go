@@ -468,7 +468,7 @@ func TestAnotherVersionEndsTheSessions(t *testing.T) {
 	if s, err := w.session(hash); err != nil || s.User != after {
 		t.Errorf("%+v, %v, want %+v", s.User, err, after)
 	}
-	w.ok(w.accounts.EndSessions(t.Context(), after.ID))
+	w.ok(w.accounts.EndSessions(t.Context(), after.ID, "account_gone"))
 	w.lives("of who is gone", hash, false)
 	w.lives("somebody else's", others, true)
 }

@@ -133,7 +133,7 @@ func TestEveryWriteHasItsDurability(t *testing.T) {
 		"the sessions of who is gone": func(w *world) func() error {
 			u := w.foreign("leaving")
 			w.browser(u.ID)
-			return func() error { return w.accounts.EndSessions(w.t.Context(), u.ID) }
+			return func() error { return w.accounts.EndSessions(w.t.Context(), u.ID, "shell") }
 		},
 		"a session": func(w *world) func() error {
 			id := w.account("here")

@@ -137,13 +137,13 @@ func (s Accounts) ChangePasswordHash(
 	return ended, err
 }
 
-// EndSessions ends all sessions of a user who is gone.
-func (s Accounts) EndSessions(ctx context.Context, userID int64) error {
+// EndSessions ends all sessions of the user; why is the detail in the audit log.
+func (s Accounts) EndSessions(ctx context.Context, userID int64, why string) error {
 	return s.DB.tx(ctx, func(q *pgstore.Queries) error {
 		if err := q.LockAccount(ctx, userID); err != nil {
 			return err
 		}
-		_, err := s.endOthers(ctx, q, userID, nil, forever, "account_gone")
+		_, err := s.endOthers(ctx, q, userID, nil, forever, why)
 		return err
 	})
 }
