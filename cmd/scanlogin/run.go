@@ -29,9 +29,9 @@ import (
 
 // The contract promises an end within 10 s of SIGTERM, be it without a database.
 const (
-	maxLinger      = 4 * time.Second // see linger
-	requestsEnd    = 8 * time.Second // what is under way then is cut off: a callback takes 4 s at most
-	databaseLetsGo = time.Second     // for connections that are still in use
+	maxLinger      = 4 * time.Second        // see linger
+	requestsEnd    = 8 * time.Second        // what is under way then is cut off: a callback takes 4 s at most
+	databaseLetsGo = 500 * time.Millisecond // for connections that are still in use
 )
 
 // farOff is a time that can be doubled.

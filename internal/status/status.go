@@ -112,7 +112,7 @@ const (
 	// SilentAfter is how long an instance may say nothing before it counts as silent.
 	SilentAfter = 4 * interval
 	patience    = 3 * time.Second
-	lastWord    = time.Second // the whole shutdown has ten
+	lastWord    = 500 * time.Millisecond // a shutdown has ten seconds, and most of them are for requests
 )
 
 // Heart tells the store of this instance until it ends.
