@@ -391,6 +391,9 @@ func TestGraceCountsEveryStream(t *testing.T) {
 		w.rows.set(login.ID{3}, login.Expired)
 		w.hub.Wake(login.Hint{ID: login.ID{3}})
 		ended.want("expired")
+		for w.hub.Stats().Opened < 5 { // a browser has its first event a moment before it is known
+			runtime.Gosched()
+		}
 		for _, b := range append(tabs, bound) {
 			b.hang()
 		}
