@@ -231,6 +231,9 @@ func manifests(t *testing.T) map[string]manifest {
 			t.Fatal(err)
 		}
 		all[m.Kind] = m
+		if m.Kind == "Secret" { // there are two, each for some
+			all["Secret "+m.Metadata.Name] = m
+		}
 	}
 }
 
@@ -242,22 +245,23 @@ func TestKubernetesManifestsFitTogether(t *testing.T) {
 		for _, c := range m.Spec.Template.Spec.Containers {
 			s := service{Command: c.Args, Environment: map[string]string{}}
 			for _, from := range c.EnvFrom {
-				if n := from.ConfigMap.Name + from.Secret.Name; n != "scanlogin" {
-					t.Errorf("%s: settings from %q", kind, n)
-				}
-				values := all["Secret"].Secrets
+				values := all["Secret "+from.Secret.Name].Secrets
 				if from.ConfigMap.Name != "" {
 					values = all["ConfigMap"].Data
+				}
+				if len(values) == 0 {
+					t.Errorf("%s: no settings in %q", kind, from.ConfigMap.Name+from.Secret.Name)
 				}
 				maps.Copy(s.Environment, values)
 			}
 			if c.Image != instance.Image {
 				t.Errorf("%s runs %s, the instances %s", kind, c.Image, instance.Image)
 			}
-			if kind == "Deployment" {
-				if err := s.load(t); err != nil {
-					t.Error(err)
-				}
+			if err := s.load(t); err != nil {
+				t.Errorf("%s: %v", kind, err)
+			}
+			if _, owner := s.Environment["DATABASE_SERVICE_ROLE"]; owner != (kind == "Job") {
+				t.Errorf("%s: settings of whoever owns the tables: %v", kind, owner)
 			}
 		}
 	}
