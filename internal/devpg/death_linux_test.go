@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -50,4 +52,32 @@ func TestNothingOutlivesASIGKILL(t *testing.T) {
 		t.Fatalf("the server of the killed process is still there (%v)", err)
 	}
 	mustStart(t, Config{Dir: dir, Fast: true})
+}
+
+// Whoever is killed leaves processes behind that hold the memory, here for ever.
+func TestStartsOverTheHeirsOfAKilledServer(t *testing.T) {
+	t.Parallel()
+	s := mustStart(t, Config{Dir: newDir(t), Fast: true})
+	heir, err := strconv.Atoi(ask(t, s.URL("postgres"), "SELECT pid::text FROM pg_stat_activity WHERE backend_type = 'checkpointer'"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustSignal(t, heir, syscall.SIGSTOP)
+	t.Cleanup(func() {
+		if t.Failed() {
+			_ = syscall.Kill(heir, syscall.SIGKILL)
+		}
+	})
+	s.Kill()
+	mustStop(t, s)
+	if got := ask(t, mustStart(t, s.Config()).URL("postgres"), "SELECT 'alive'"); got != "alive" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func mustSignal(t *testing.T, pid int, sig syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(pid, sig); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -141,12 +141,14 @@ func (s *Server) run(ctx context.Context) (err error) {
 		if err == nil || !s.output.said(heirsWords) || time.Now().After(patience) || ctx.Err() != nil {
 			return err
 		}
+		endHeirs(s.folder.data())
 		<-tick.C
 	}
 }
 
-// The processes of a server that was killed end when they notice that. Until then they
-// share its memory, and PostgreSQL refuses to start on their data.
+// The processes of a server that was killed end when they notice that, which in PostgreSQL 13
+// takes some of them up to a minute. Until then they share its memory, and PostgreSQL refuses
+// to start on their data.
 const (
 	heirsWords = "pre-existing shared memory block"
 	heirsEnd   = 10 * time.Second

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"go.uber.org/goleak"
@@ -172,52 +170,6 @@ func TestTellsOfADeathAndRecovers(t *testing.T) {
 			}
 		})
 	}
-}
-
-// Whoever is killed leaves processes behind that hold the memory for a moment.
-func TestStartsOnceTheHeirsAreGone(t *testing.T) {
-	t.Parallel()
-	s := mustStart(t, Config{Dir: newDir(t), Fast: true})
-	heir, err := strconv.Atoi(ask(t, s.URL("postgres"), "SELECT pid::text FROM pg_stat_activity WHERE backend_type = 'checkpointer'"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	mustSignal(t, heir, syscall.SIGSTOP)
-	s.Kill()
-	mustStop(t, s)
-	var again *Server
-	started := make(chan error, 1)
-	go func() {
-		var err error
-		again, err = Start(t.Context(), s.Config())
-		started <- err
-	}()
-	for !refused(s) {
-		select {
-		case err := <-started:
-			mustSignal(t, heir, syscall.SIGCONT)
-			t.Fatalf("it didn't meet the process that holds the memory (%v)", err)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-	mustSignal(t, heir, syscall.SIGCONT)
-	if err := <-started; err != nil {
-		t.Fatal(err)
-	}
-	mustStop(t, again)
-}
-
-func mustSignal(t *testing.T, pid int, sig syscall.Signal) {
-	t.Helper()
-	if err := syscall.Kill(pid, sig); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// refused tells whether PostgreSQL has just said that others hold the memory.
-func refused(s *Server) bool {
-	log, _ := os.ReadFile(filepath.Join(s.folder.path, "postgres.log"))
-	return strings.Contains(string(log), heirsWords)
 }
 
 func TestRefusesAFolderInUse(t *testing.T) {
