@@ -83,10 +83,7 @@ func (r *Recorder) init() {
 
 // Person names a WeChat user without the openid.
 func (r *Recorder) Person(openID string) string {
-	if r == nil {
-		return ""
-	}
-	if openID == "" {
+	if r == nil || openID == "" {
 		return ""
 	}
 	return login.PersonOf(r.AppID, openID)

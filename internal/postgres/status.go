@@ -23,7 +23,7 @@ func (s Status) Beat(ctx context.Context, b status.Beat) error {
 		return fmt.Errorf("writing down troubles: %w", err)
 	}
 	return s.DB.relaxed.Beat(ctx, pgstore.BeatParams{
-		ID: b.ID, Name: b.Name, Version: b.Version, Streams: int32(b.Streams), Draining: b.Draining, //nolint:gosec // open files are fewer
+		ID: b.ID, Name: b.Name, Version: b.Version, Streams: int32(b.Streams), Draining: b.Draining,
 		CallbackAge: b.CallbackAge.Seconds(), Troubles: troubles,
 	})
 }

@@ -25,7 +25,8 @@ SELECT name, version, streams, draining, troubles,
 FROM scanlogin.instance ORDER BY name, started_at;
 
 -- name: PoolStatus :one
--- Reads the whole pool: some 30 ms for 100,000 scenes, and so not for every request.
+-- Reads the whole pool, as Overview does, but for whoever knows no settings: a code counts as
+-- ready until it ends, though the last claims before that wouldn't take it.
 SELECT count(*)::int AS size, count(*) FILTER (WHERE s.expires_at > now())::int AS held,
     count(*) FILTER (WHERE s.ready_until > now() AND s.ready_timeline = (SELECT scanlogin.timeline()))::int AS ready
 FROM scanlogin.scene s;

@@ -103,7 +103,8 @@ type PoolStatusRow struct {
 	Ready int32
 }
 
-// Reads the whole pool: some 30 ms for 100,000 scenes, and so not for every request.
+// Reads the whole pool, as Overview does, but for whoever knows no settings: a code counts as
+// ready until it ends, though the last claims before that wouldn't take it.
 func (q *Queries) PoolStatus(ctx context.Context) (PoolStatusRow, error) {
 	row := q.db.QueryRow(ctx, poolStatus)
 	var i PoolStatusRow
